@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs in .venv by itself.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN = .venv/bin
+
+.PHONY: demo test test-fast lint format clean
+.DEFAULT_GOAL = demo
+
+# Renewed when a pin changes.
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	cp requirements.txt $@
+
+# The whole chain on painted lesions and toy models, to results/demo/report/report.html.
+demo: .venv/installed
+	$(BIN)/snakemake --profile profiles/demo
+
+# All tests, on two cores. `make test-fast` leaves out those that run a workflow.
+test: .venv/installed
+	$(BIN)/pytest
+
+test-fast: .venv/installed
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean:
+	rm -rf results/demo .snakemake

@@ -1,0 +1,66 @@
+# DermaFlux, end to end. Wiring only: what each stage does stands in rules/, in the order of the data.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/download.smk"
+include: "rules/prepare.smk"
+include: "rules/caption.smk"
+include: "rules/corpus.smk"
+include: "rules/train.smk"
+include: "rules/sample.smk"
+include: "rules/classify.smk"
+include: "rules/compare.smk"
+include: "rules/audit.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+# Targets that a person would type. Each asks for all that its stage makes.
+rule all:
+    default_target: True
+    input:
+        rules.write_report.output,
+        corpus_files(),
+
+
+rule download:
+    input:
+        archive_files(),
+
+
+rule corpus:
+    input:
+        corpus_files(),
+
+
+rule lora:
+    input:
+        rules.train_lora.output,
+
+
+rule samples:
+    input:
+        sample_files(),
+
+
+rule classifiers:
+    input:
+        prediction_files(),
+
+
+rule report:
+    input:
+        rules.write_report.output,
+
+
+onsuccess:
+    write_html_report()

@@ -1,0 +1,61 @@
+# What a careful reader would check: leaks and copies, and whether synthetic images show what their label says.
+rule report_leakage:
+    input:
+        manifests=manifest_slices(),
+        images=image_shards(corpus_datasets()),
+    output:
+        pairs="<results>/audit/leakage.csv",
+        matrix=report(
+            "<results>/audit/leakage_matrix.csv",
+            category="1 What went in",
+            labels={"what": "copies and leaks by dataset and partner"},
+        ),
+        sheet=report(
+            "<results>/audit/leakage.jpg",
+            category="1 What went in",
+            labels={"what": "examples of copies and leaks"},
+        ),
+    log:
+        "<logs>/report_leakage.log",
+    benchmark:
+        "<benchmarks>/report_leakage.tsv"
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        code=code("report_leakage"),
+    script:
+        "../workflow_scripts/report_leakage.py"
+
+
+rule audit_separability:
+    input:
+        manifests=manifest_slices(),
+        images=image_shards(corpus_datasets()),
+        generators=[shard for name in GENERATORS for shard in source_shards(name)],
+    output:
+        table=report(
+            "<results>/audit/separability.json",
+            category="2 The generator",
+            labels={"what": "ROC-AUC of measured attributes on real and synthetic images"},
+        ),
+    log:
+        "<logs>/audit_separability.log",
+    benchmark:
+        "<benchmarks>/audit_separability.tsv"
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        images=2000,
+        kinds=[source_kind(name) for name in GENERATORS],
+        names=list(GENERATORS),
+        seed=CONFIG.report.seed,
+        shards=[len(source_shards(name)) for name in GENERATORS],
+        code=code("audit_separability"),
+    script:
+        "../workflow_scripts/audit_separability.py"

@@ -1,0 +1,43 @@
+# The files that each source publishes, checked; in the demo from archives that are painted first.
+rule paint_archives:
+    output:
+        folder=directory("<results>/mirror/{dataset}"),
+    log:
+        "<logs>/paint_archives/{dataset}.log",
+    benchmark:
+        "<benchmarks>/paint_archives/{dataset}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        images=CONFIG.paint.images if CONFIG.paint else None,
+        seed=CONFIG.paint.seed if CONFIG.paint else None,
+        code=code("paint_archives"),
+    script:
+        "../workflow_scripts/paint_archives.py"
+
+
+# No `code` among the params: what arrives is checked, whichever version of ours has fetched it.
+rule download_archive:
+    input:
+        painted=lambda wildcards: painted_folder(wildcards.dataset),
+    output:
+        archive="<results>/raw/{dataset}/{archive}",
+    log:
+        "<logs>/download_archive/{dataset}/{archive}.log",
+    benchmark:
+        "<benchmarks>/download_archive/{dataset}/{archive}.tsv"
+    wildcard_constraints:
+        archive="[^/]+",
+    conda:
+        "../envs/fetch.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=1440,
+    params:
+        source=lambda wildcards: archive_source(wildcards.dataset, wildcards.archive),
+        state=lambda wildcards: f"{CONFIG.pathvars['results']}/state/download/{wildcards.dataset}",
+    script:
+        "../workflow_scripts/download_archive.py"

@@ -1,0 +1,62 @@
+# Every headline number in one file, and the whole run on one page.
+import yaml
+
+
+def write_html_report():
+    """Snakemake's own report of a finished run; it cannot be a job, since it looks at all of them."""
+    results = Path(CONFIG.pathvars["results"])
+    overview, page = results / "report/overview.html", results / "report/report.html"
+    if not overview.exists() or (
+        page.exists() and page.stat().st_mtime >= overview.stat().st_mtime
+    ):
+        return
+    # the configuration as it is, whichever files and arguments it came from
+    settings = results / "state/config.yaml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(yaml.safe_dump(dict(config)))
+    options = f"--configfile {settings} --report {page} --nolock --quiet all"
+    shell(f"{sys.executable} -m snakemake --snakefile {workflow.main_snakefile} {options}")
+    print(
+        f"Done. Open {page}\n  the run on one page: {overview}\n  its numbers:         {overview.parent}/summary.json"
+    )
+
+
+rule write_report:
+    input:
+        images=image_shards(corpus_datasets()),
+        captions=caption_files(),
+        datasets=rules.compare_datasets.output.table,
+        arms=rules.compare_arms.output.table,
+        models=rules.compare_models.output.table,
+        claims=rules.compare_claims.output.table,
+        leakage=rules.report_leakage.output.sheet,
+        loss=expand(rules.plot_loss.output.figure, adapter=CONFIG.lora.name),
+        samples=rules.plot_samples.output.sheet,
+        sweep=rules.plot_sweep.output.figure,
+        roc=rules.plot_roc.output.figure,
+        lora_log=expand(rules.train_lora.output.log, adapter=CONFIG.lora.name),
+        generated=sample_files(),
+        separability=rules.audit_separability.output.table,
+        revisions=[model_files(name) for name in used_models()],
+        template="report/overview.html.j2",
+    output:
+        overview=report(
+            "<results>/report/overview.html",
+            category="Overview",
+            labels={"what": "the whole run on one page"},
+        ),
+        summary="<results>/report/summary.json",
+    log:
+        "<logs>/write_report.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        benchmarks=CONFIG.pathvars["benchmarks"],
+        models=used_models(),
+        settings=CONFIG.model_dump(mode="json"),
+        code=code("write_report"),
+    script:
+        "../workflow_scripts/write_report.py"

@@ -1,0 +1,55 @@
+# From prepared images and captions to the LoRA.
+rule encode_shard:
+    input:
+        images=rules.prepare_shard.output.images,
+        model=f"<results>/models/{CONFIG.lora.model}/revision.json",
+    output:
+        latents="<results>/latents/{dataset}/{shard}.safetensors",
+    log:
+        "<logs>/encode_shard/{dataset}-{shard}.log",
+    benchmark:
+        "<benchmarks>/encode_shard/{dataset}-{shard}.tsv"
+    conda:
+        "../envs/flux.yaml"
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=60,
+    params:
+        device=CONFIG.device,
+        precision=CONFIG.precision,
+        code=code("encode_shard"),
+    script:
+        "../workflow_scripts/encode_shard.py"
+
+
+rule train_lora:
+    input:
+        manifest=manifest_slices(),
+        captions=shards("<results>/captions/{dataset}/{shard}.parquet", corpus_datasets()),
+        latents=shards("<results>/latents/{dataset}/{shard}.safetensors", corpus_datasets()),
+        model=f"<results>/models/{CONFIG.lora.model}/revision.json",
+    output:
+        weights="<results>/lora/{adapter}/pytorch_lora_weights.safetensors",
+        kohya="<results>/lora/{adapter}/{adapter}_kohya.safetensors",
+        log="<results>/lora/{adapter}/log.csv",
+        card="<results>/lora/{adapter}/README.md",
+    log:
+        "<logs>/train_lora/{adapter}.log",
+    benchmark:
+        "<benchmarks>/train_lora/{adapter}.tsv"
+    conda:
+        "../envs/flux.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=96000,
+        runtime=10080,
+    params:
+        checkpoint_every=CONFIG.lora.checkpoint_every,
+        device=CONFIG.device,
+        precision=CONFIG.precision,
+        settings=CONFIG.lora.model_dump(exclude={"name", "model", "checkpoint_every"}),
+        code=code("train_lora"),
+    script:
+        "../workflow_scripts/train_lora.py"

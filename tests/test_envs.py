@@ -1,0 +1,27 @@
+import re
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+PINS = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "requirements.txt").read_text(), re.M))
+ENVS = sorted((ROOT / "envs").glob("*.yaml"))
+APART = {"vllm": "0.10.2"}  # the last vLLM that serves Llama 3.2 Vision; its own environment
+
+
+@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
+def test_environments_have_the_pins_of_the_requirements(path):
+    dependencies = yaml.safe_load(path.read_text())["dependencies"]
+    pip = dependencies[-1]["pip"]
+    assert dependencies[:-1] == ["python=3.11", "pip"]
+    assert pip == sorted(pip)
+    for name, version in (pin.split("==") for pin in pip):
+        assert (PINS | APART)[name] == version
+
+
+def test_every_rule_names_an_environment_that_exists():
+    named = {
+        n for rules in (ROOT / "rules").glob("*.smk") for n in re.findall(r"\.\./envs/(\w+)\.yaml", rules.read_text())
+    }
+    assert named == {path.stem for path in ENVS}

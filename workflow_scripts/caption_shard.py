@@ -1,0 +1,16 @@
+from dermaflux.captions import caption_shard
+from dermaflux.files import read_json
+from dermaflux.job import job
+
+with job(snakemake.log[0]):
+    model = snakemake.input.get("model")
+    caption_shard(
+        images=snakemake.input.images,
+        output=snakemake.output.captions,
+        captioner=snakemake.params.captioner,
+        revision=read_json(model)["revision"] if model else None,
+        prompt=snakemake.params.prompt,
+        template=snakemake.params.template,
+        seed=snakemake.params.seed,
+        what=f"caption {snakemake.wildcards.dataset}-{snakemake.wildcards.shard}",
+    )

@@ -1,0 +1,89 @@
+"""Captions: from an image and its label to the text that the generator trains on."""
+
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image
+
+from dermaflux.errors import UserError
+from dermaflux.job import progress
+from dermaflux.measure import measure_lesion
+from dermaflux.tables import CAPTIONS, read_table, table_writer
+
+# Where the words change; terciles of real dermoscopic lesions lie near these values.
+ASYMMETRY = (0.12, 0.22)
+BORDER = (0.03, 0.09)
+
+
+def _grade(value, limits, words):
+    return words[sum(value > limit for limit in limits)]
+
+
+def _listing(words):
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def describe(attributes):
+    """Attributes (measure.Attributes) in the words of the paper's captions.
+
+    Returns:
+        dict with asymmetry, border, color (a sentence each) and description (the three, joined).
+    """
+    shape = _grade(attributes.asymmetry, ASYMMETRY, ("symmetrical", "slightly asymmetrical", "asymmetrical"))
+    edge = _grade(attributes.border, BORDER, ("smooth", "slightly irregular", "irregular and jagged"))
+    tones = _listing(attributes.colors) if attributes.colors else "indistinct"
+    variety = "uniform" if len(attributes.colors) < 3 else "varied"
+    parts = {
+        "asymmetry": f"The mole in the image is {shape}.",
+        "border": f"Its border is {edge}.",
+        "color": f"The color is {variety}, primarily {tones}.",
+    }
+    return {**parts, "description": " ".join(parts.values())}
+
+
+def _measured(row, prompt, seed):
+    return describe(measure_lesion(np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))))
+
+
+CAPTIONERS = {"measured": _measured}
+
+
+def caption_shard(images, output, captioner, revision, prompt, template, seed, what):
+    """Caption every kept image of a shard.
+
+    Args:
+        images: path of a shard (tables.IMAGES).
+        output: path of the captions (tables.CAPTIONS), one row for each kept image.
+        captioner: name of the backend, one of CAPTIONERS.
+        revision: of the captioner's model; None for `measured`.
+        prompt, template: str with {label}; the template also with {description}.
+        what: the shard's name, for progress.
+
+    Raises:
+        UserError: this version has no such captioner.
+    """
+    if captioner not in CAPTIONERS:
+        raise UserError(
+            f"captioner {captioner!r} is not built into this version; it has: {', '.join(CAPTIONERS)}. "
+            "Set `caption.captioner: measured` and `caption.model: null` to go on without it."
+        )
+    rows = read_table(images, ["image_id", "image", "label", "drop_reason"])
+    kept = [row for row in rows.to_pylist() if row["drop_reason"] is None]
+    with table_writer(output, CAPTIONS) as write:
+        write([_caption_row(row, captioner, revision, prompt, template, seed) for row in progress(kept, what)])
+
+
+def _caption_row(row, captioner, revision, prompt, template, seed):
+    words = CAPTIONERS[captioner](row, prompt, seed)
+    caption = template.format(label=row["label"], description=words["description"])
+    return {
+        "image_id": row["image_id"],
+        "caption": caption,
+        **words,
+        "captioner": captioner,
+        "revision": revision,
+        "prompt_sha256": hashlib.sha256(prompt.format(label=row["label"]).encode()).hexdigest(),
+        "seed": seed,
+        "n_tokens": len(caption.split()),
+    }

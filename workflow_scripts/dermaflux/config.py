@@ -1,0 +1,233 @@
+"""The configuration's one definition. config.yaml is the paper's run and says what each key means."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from dermaflux.closed import Closed, validate
+from dermaflux.descriptors import load_descriptor
+
+Label = Literal["benign", "malignant"]
+Name = Field(pattern="^[a-z0-9_]+$")
+
+
+class Labels(Closed):
+    ambiguous: Literal["malignant", "benign", "exclude"]
+
+
+class Prepare(Closed):
+    shard_size: int = Field(gt=0)
+    check_counts: bool
+    min_side: int = Field(gt=0)
+    scales: list[int] = Field(min_length=1)
+    max_pixels: int = Field(gt=0)
+    jpeg_quality: int = Field(ge=1, le=100)
+
+    @field_validator("scales")
+    @classmethod
+    def _ascending(cls, scales):
+        if scales != sorted(set(scales)) or any(scale % 16 for scale in scales):
+            raise ValueError("scales must ascend and be multiples of 16 (8 for the VAE, 2 for FLUX's patches)")
+        return scales
+
+    @model_validator(mode="after")
+    def _every_kept_image_has_a_scale(self):
+        if self.min_side < self.scales[0]:
+            raise ValueError("min_side is below the smallest scale: kept images would have no scale")
+        return self
+
+
+class Manifest(Closed):
+    test_sets: list[str]
+    near_duplicate_bits: int = Field(ge=0, le=16)
+    near_duplicate_rmse: float = Field(ge=0, le=1)
+
+
+class Caption(Closed):
+    captioner: Literal["measured", "vllm"]
+    model: str | None
+    prompt: str
+    template: str
+    seed: int
+
+    @field_validator("prompt", "template")
+    @classmethod
+    def _names_the_label(cls, text):
+        if "{label}" not in text:
+            raise ValueError("must contain {label}")
+        return text
+
+
+class Lora(Closed):
+    name: str = Name
+    model: str
+    targets: Literal["all_linear", "attention"]
+    rank: int = Field(gt=0)
+    alpha: float = Field(gt=0)
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    timesteps: Literal["uniform", "logit_normal"]
+    guidance: float = Field(ge=0)
+    text_tokens: int = Field(gt=0)
+    gradient_checkpointing: bool
+    checkpoint_every: int = Field(gt=0)
+    seed: int
+
+
+class Sampler(Closed):
+    """A generator whose images we sample: FLUX with the LoRA `adapter`, or FLUX alone where it is null."""
+
+    name: str = Name
+    model: str
+    adapter: str | None
+    prompt: str
+    per_label: int = Field(gt=0)
+    shard_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    scale: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    guidance: float = Field(ge=0)
+    text_tokens: int = Field(gt=0)
+    seed: int
+
+
+class Released(Closed):
+    """A generator whose images somebody released: a descriptor with `synthetic: true`."""
+
+    name: str = Name
+    dataset: str
+
+
+def _kind(generator):
+    """Which of the two a generator is: only a released one names a dataset."""
+    released = "dataset" in generator if isinstance(generator, dict) else isinstance(generator, Released)
+    return "released" if released else "sampler"
+
+
+Generator = Annotated[
+    Annotated[Sampler, Tag("sampler")] | Annotated[Released, Tag("released")],
+    Discriminator(_kind),
+]
+
+
+class Classifier(Closed):
+    name: str = Name
+    model: str
+    learning_rate: float = Field(gt=0)
+
+
+class Sweep(Closed):
+    generator: str
+    real_images: list[int]
+    synthetic_per_real: list[float]
+
+
+class SyntheticOnly(Closed):
+    generator: str
+    images: list[int]
+
+
+class Classify(Closed):
+    classifiers: list[Classifier]
+    sweep: Sweep
+    synthetic_only: list[SyntheticOnly]
+    comparison: list[Sweep]
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    image_size: int = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    augment: bool
+    seeds: list[int] = Field(min_length=1)
+
+
+class ZeroShot(Closed):
+    name: str = Name
+    model: str
+    prompts: dict[Label, list[str]]
+    batch_size: int = Field(gt=0)
+
+
+class Report(Closed):
+    bootstrap: int = Field(gt=0)
+    seed: int
+    claims: str
+    toy: bool
+
+
+class Paint(Closed):
+    images: int = Field(gt=0)
+    seed: int
+
+
+class Config(Closed):
+    pathvars: dict[Literal["results", "logs", "benchmarks"], str]
+    datasets: list[str] = Field(min_length=1)
+    descriptors: str
+    mirrors: dict[str, str]
+    paint: Paint | None
+    models: dict[str, str]
+    device: Literal["cuda", "cpu"]
+    precision: Literal["bf16", "fp32"]
+    labels: Labels
+    prepare: Prepare
+    manifest: Manifest
+    caption: Caption
+    lora: Lora
+    generators: list[Generator]
+    classify: Classify
+    zero_shot: list[ZeroShot]
+    report: Report
+
+    @model_validator(mode="after")
+    def _names_are_known(self):
+        models = [("caption.model", self.caption.model), ("lora.model", self.lora.model)]
+        models += [(f"generators.{g.name}.model", g.model) for g in self.samplers()]
+        models += [(f"classify.classifiers.{c.name}.model", c.model) for c in self.classify.classifiers]
+        models += [(f"zero_shot.{z.name}.model", z.model) for z in self.zero_shot]
+        for key, model in models:
+            if model is not None and model not in self.models:
+                raise ValueError(f"{key}: {model!r} is not in `models` ({', '.join(self.models)})")
+        for sampler in self.samplers():
+            if sampler.adapter not in (None, self.lora.name):
+                raise ValueError(f"generators.{sampler.name}.adapter: {sampler.adapter!r} is not `lora.name`")
+        names = [generator.name for generator in self.generators]
+        arms = [self.classify.sweep, *self.classify.synthetic_only, *self.classify.comparison]
+        for generator in [arm.generator for arm in arms]:
+            if generator not in names:
+                raise ValueError(f"classify: generator {generator!r} is not in `generators` ({', '.join(names)})")
+        known = [*self.datasets, *(generator.dataset for generator in self.released())]
+        for name in self.mirrors:
+            if name not in known:
+                raise ValueError(f"mirrors: {name!r} is not a dataset of this run ({', '.join(known)})")
+        for name in self.manifest.test_sets:
+            if name not in self.datasets:
+                raise ValueError(f"manifest.test_sets: {name!r} is not in `datasets`")
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ValueError("datasets: a name stands twice")
+        return self
+
+    def samplers(self):
+        """The generators that are sampled here."""
+        return [generator for generator in self.generators if isinstance(generator, Sampler)]
+
+    def released(self):
+        """The generators that are released image sets."""
+        return [generator for generator in self.generators if isinstance(generator, Released)]
+
+    def generator(self, name):
+        """The generator called `name`."""
+        return next(generator for generator in self.generators if generator.name == name)
+
+    def load_descriptors(self):
+        """All descriptors that the run needs, by name: the corpus's in their order, then the released synthetic sets."""
+        names = [*self.datasets, *(generator.dataset for generator in self.released())]
+        return {name: load_descriptor(self.descriptors, name) for name in names}
+
+
+def parse_config(values, source="config.yaml"):
+    """The dict `values` as a `Config`; see `dermaflux.closed.validate` for errors."""
+    return validate(Config, values, source)

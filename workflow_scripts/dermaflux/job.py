@@ -1,0 +1,82 @@
+"""What every script does around its one call: a log, readable errors, progress on the terminal."""
+
+import errno
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from dermaflux.errors import UserError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_terminal = None  # a copy of the job's first stderr, while stdout and stderr go to the log
+
+
+@contextmanager
+def job(log):
+    """Send all that is printed (also by C code and child processes) to the file `log`; progress also to the terminal.
+
+    A `UserError` or a full disk ends the job with exit code 1 and its message alone; any other error with its traceback,
+    in the log.
+    """
+    global _terminal
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    _terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DISK_FULL:
+            _tell(error, log)
+            raise
+        hint = (
+            ""
+            if isinstance(error, UserError)
+            else "; free some space and start the same command again: nothing is lost"
+        )
+        say(f"Error: {error}{hint}")
+        os._exit(1)  # no traceback, neither ours nor Snakemake's
+    except Exception as error:
+        _tell(error, log)
+        raise
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+
+
+def _tell(error, log):
+    print(f"{type(error).__name__}: {error}\n  the traceback is in {log}", file=_terminal, flush=True)
+
+
+def say(message):
+    """Print `message` to the log and the terminal."""
+    print(message, file=sys.stderr, flush=True)
+    if _terminal:
+        print(message, file=_terminal, flush=True)
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def progress(items, what, total=None, done=0, every=10.0, unit="images"):
+    """Iterate over `items`, saying every `every` seconds how many are done, at which rate, and how long it still takes.
+
+    Args:
+        what: name of the work, e.g. "prepare isic_2019-3".
+        total: number of items (default: len(items)); `done` of them were done by an earlier run.
+    """
+    total = len(items) if total is None else total
+    start = said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= every and done + count < total:
+            rate = count / (now - start)
+            left = _duration((total - done - count) / rate)
+            say(f"{what}: {done + count:,} of {total:,} {unit}, {rate:.3g}/s, {left} left")
+            said = now

@@ -1,0 +1,43 @@
+"""The duplicate and leakage report over all slices of the manifest."""
+
+import pandas as pd
+
+from dermaflux.plots import picture_sheet
+from dermaflux.tables import read_frame, write_csv
+
+
+def report_leakage(manifests, shards, pairs, matrix, sheet, examples=12):
+    """Write what the manifest found.
+
+    Args:
+        manifests: paths of all slices.
+        shards: paths of all image shards, for the pictures.
+        pairs: CSV to write: every excluded image that has a partner, with reason and partner.
+        matrix: CSV to write: how many images of one dataset (row) were excluded for one of another (column), by reason.
+        sheet: JPEG to write: up to `examples` pairs, excluded image above its partner.
+    """
+    rows = read_frame(manifests)
+    found = rows[rows["duplicate_of"].notna() & (rows["use"] == "excluded")]
+    found = found[["image_id", "dataset", "exclude_reason", "duplicate_of"]].copy()
+    found["partner_dataset"] = found["duplicate_of"].str.split("/").str[0]
+    write_csv(pairs, found)
+    counts = found.groupby(["exclude_reason", "dataset", "partner_dataset"]).size().rename("images").reset_index()
+    write_csv(matrix, counts)
+    shown = found.groupby("exclude_reason").head(max(1, examples // max(1, found["exclude_reason"].nunique())))
+    wanted = {*shown["image_id"], *shown["duplicate_of"]}
+    images = {}
+    for shard in shards:
+        frame = read_frame(shard, ["image_id", "image"])
+        images |= dict(frame[frame["image_id"].isin(wanted)].itertuples(index=False, name=None))
+    pair_rows = []
+    for reason, some in shown.groupby("exclude_reason"):
+        kept = some[some["image_id"].map(images.get).notna() & some["duplicate_of"].map(images.get).notna()]
+        pair_rows.append((f"excluded: {reason}", [images[i] for i in kept["image_id"]]))
+        pair_rows.append(("its partner", [images[i] for i in kept["duplicate_of"]]))
+    picture_sheet([row for row in pair_rows if row[1]] or [("no duplicates found", [])], sheet)
+
+
+def leak_counts(manifests):
+    """Images excluded for each reason, as a dict, most first."""
+    rows = pd.concat([read_frame(path, ["exclude_reason"]) for path in manifests])
+    return {reason: int(n) for reason, n in rows["exclude_reason"].value_counts().items()}

@@ -1,0 +1,132 @@
+"""Models at pinned revisions, in a folder of their own. Weights are safetensors only: a pickle can run code."""
+
+import os
+from pathlib import Path
+
+from dermaflux.errors import UserError
+from dermaflux.files import fingerprint, read_json, sha256_file, write_json
+from dermaflux.job import say
+
+RECORD = "revision.json"
+# besides safetensors, what loaders read: configurations, tokenizers, the licence and the card
+SMALL = (".json", ".txt", ".model", ".jinja", ".md")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def fetch_model(source, folder, endpoint=None):
+    """Put the model `source` into `folder`, with revision.json written last.
+
+    revision.json is {source, repo, revision, files: {name: {size, sha256}}}; the revision is the repository's commit, or
+    for models of this project a hash of their content. A broken download continues where it was.
+
+    Args:
+        source: "hf:REPO@REVISION" (a branch, tag or commit), or "demo:KIND" with KIND one of flux, resnext, vit, clip.
+        endpoint: URL of the hub (default: huggingface.co, or the environment's HF_ENDPOINT).
+
+    Raises:
+        UserError: unknown source; no access, no network, no such repository or revision; no safetensors in it; a file
+            that does not have the published hash.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "hf" and "@" in rest:
+        record = _fetch_from_hub(*rest.rsplit("@", 1), Path(folder), endpoint)
+    elif kind == "demo":
+        record = _build(rest, Path(folder))
+    else:
+        raise UserError(f"models: {source!r} is neither hf:REPO@REVISION nor demo:KIND")
+    write_json(Path(folder, RECORD), {"source": source, **record})
+
+
+def model_revision(folder):
+    """The revision of the model in `folder` (str): a commit or a hash of its content."""
+    return read_json(Path(folder, RECORD))["revision"]
+
+
+def _build(kind, folder):
+    from dermaflux.demo_models import BUILDERS, FLUX  # imports torch, which a download does without
+
+    if kind not in BUILDERS:
+        raise UserError(f"models: demo:{kind} is not known; known are {', '.join(f'demo:{k}' for k in BUILDERS)}")
+    if kind == "flux" and not FLUX.exists():
+        raise UserError(f"{FLUX} is missing: make it with workflow_scripts/pretrain_demo_flux.py, or clone anew")
+    BUILDERS[kind](folder)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
+    files = {str(p.relative_to(folder)): {"size": p.stat().st_size, "sha256": sha256_file(p)} for p in paths}
+    return {"repo": f"demo:{kind}", "revision": fingerprint(files)[:40], "files": files}
+
+
+def wanted_files(names):
+    """Those of a repository's files (list of str) that are needed, sorted.
+
+    Of a diffusers repository the folders, without the single-file duplicates at its root; of others all safetensors and
+    the small files beside them. Never pickles.
+    """
+    pipeline = "model_index.json" in names
+    return sorted(
+        name
+        for name in names
+        if not name.startswith(("original/", "onnx/", ".", "images/", "assets/"))
+        and (name.endswith(SMALL) or name.startswith("LICENSE") or name.endswith(".safetensors"))
+        and not (pipeline and "/" not in name and name.endswith(".safetensors"))
+        and not name.endswith(tuple(f"{tail}.index.json" for tail in PICKLES))
+    )
+
+
+def _fetch_from_hub(repo, revision, folder, endpoint):
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,  # the HTTP library's own, whichever the hub's client uses
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, files_metadata=True)
+        published = {file.rfilename: file for file in info.siblings}
+        names = wanted_files(published)
+        if not any(name.endswith(".safetensors") for name in names):
+            weights = [name for name in published if name.endswith(PICKLES)] or sorted(published)
+            raise UserError(
+                f"{repo} at {revision} has no safetensors weights, only {', '.join(weights)}. Pickles are not loaded, as "
+                "they can run code: give another revision (some repositories have one under refs/pr/N) or another source."
+            )
+        say(f"{repo} at {info.sha}: {len(names)} files, {sum(published[n].size or 0 for n in names) / 1e9:.2f} GB")
+        snapshot_download(repo, revision=info.sha, local_dir=folder, allow_patterns=names, endpoint=endpoint)
+    except HfHubHTTPError as error:
+        raise UserError(_refusal(repo, revision, error)) from None
+    except HFValidationError:
+        raise UserError(f"models: {repo!r} is not the name of a repository (hf:OWNER/NAME@REVISION)") from None
+    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError) as error:
+        raise UserError(
+            f"{repo} cannot be reached ({type(error).__name__}): check the network (on a cluster, compute nodes often have "
+            "none: fetch models where there is one). A broken download continues."
+        ) from None
+    return {"repo": repo, "revision": info.sha, "files": {name: _checked(folder, published[name]) for name in names}}
+
+
+def _refusal(repo, revision, error):
+    """What to do about an HTTP error. The token is never shown."""
+    status = error.response.status_code if error.response is not None else None
+    gated = type(error).__name__ == "GatedRepoError"
+    if gated or status in (401, 403):
+        token = "HF_TOKEN is set, but does not give access" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
+        return (
+            f"{repo} is closed to us (HTTP {status}; {token}). Log in, accept the licence on "
+            f"https://huggingface.co/{repo}, make a read token on https://huggingface.co/settings/tokens, and set it as "
+            "the environment variable HF_TOKEN. (A misspelt repository is refused in the same way.)"
+        )
+    if status == 404:
+        return f"{repo} has no revision {revision!r}, or does not exist: see https://huggingface.co/{repo}/commits/main"
+    return f"{repo}: the hub answered HTTP {status}. Try again later; a broken download continues."
+
+
+def _checked(folder, published):
+    """{size, sha256} of a downloaded file. Large files have a published hash, which is compared."""
+    path = folder / published.rfilename
+    digest = sha256_file(path)
+    if published.lfs and published.lfs.sha256 != digest:
+        path.unlink()
+        raise UserError(f"{path} does not have the published SHA-256 and was removed: run the same command again")
+    return {"size": path.stat().st_size, "sha256": digest}

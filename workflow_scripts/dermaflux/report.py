@@ -1,0 +1,161 @@
+"""The run in one file of numbers (summary.json) and one page (overview.html)."""
+
+import base64
+import html
+import importlib.metadata
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from dermaflux.files import fraction, read_json, write_json, write_text
+from dermaflux.tables import read_frame
+
+LIBRARIES = (
+    "snakemake",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "timm",
+    "open_clip_torch",
+    "pandas",
+    "pyarrow",
+    "pillow",
+)
+
+
+def _records(path):
+    """Rows of a CSV as dicts without missing values."""
+    frame = pd.read_csv(path)
+    return [{k: v for k, v in row.items() if pd.notna(v)} for row in frame.astype(object).to_dict("records")]
+
+
+def rule_times(folder):
+    """Seconds, jobs and peak memory (MB) of each rule, longest first, from Snakemake's benchmark files below `folder`."""
+    rows = []
+    for path in Path(folder).rglob("*.tsv"):
+        frame = pd.read_csv(path, sep="\t", na_values="-")
+        rows.append(
+            {
+                "rule": path.relative_to(folder).parts[0].removesuffix(".tsv"),
+                "s": frame["s"].mean(),
+                "mb": frame["max_pss"].mean(),
+            }
+        )
+    if not rows:
+        return []
+    grouped = pd.DataFrame(rows).groupby("rule").agg(jobs=("s", "size"), seconds=("s", "sum"), peak_mb=("mb", "max"))
+    return grouped.sort_values("seconds", ascending=False).round(1).fillna(0).reset_index().to_dict("records")
+
+
+def summarize_run(tables, lora_log, samples, separability, models, settings, benchmarks):
+    """Every headline number of a run, as a dict for summary.json.
+
+    Args:
+        tables: dict of CSV paths: datasets, arms, models, claims.
+        lora_log: path of the LoRA's log.csv.
+        samples: dict generator -> paths of its samples.
+        separability: path of the audit's JSON.
+        models: dict name -> path of revision.json.
+        settings: the configuration as a dict.
+        benchmarks: folder of Snakemake's benchmark files.
+    """
+    datasets, log = pd.read_csv(tables["datasets"]), pd.read_csv(lora_log)
+    claims = pd.read_csv(tables["claims"])
+    last = log["loss"].tail(max(1, len(log) // 10)).mean()
+    first = log["loss"].head(max(1, len(log) // 10)).mean()
+    excluded = datasets.filter(regex="^excluded_").sum()
+    return {
+        "toy": settings["report"]["toy"],
+        "corpus": {
+            "datasets": len(datasets),
+            "rows": int(datasets["rows"].sum()),
+            "train": int(datasets["train"].sum()),
+            "test": int(datasets["test"].sum()),
+            "excluded": {name.removeprefix("excluded_"): int(n) for name, n in excluded.items()},
+        },
+        "lora": {"steps": int(log["step"].max()), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
+        "samples": {name: sum(len(read_frame(p, ["label"])) for p in paths) for name, paths in samples.items()},
+        "separability": read_json(separability),
+        "arms": _records(tables["arms"]),
+        "models": _records(tables["models"]),
+        "claims": {
+            "verdicts": {v: int(n) for v, n in claims["verdict"].value_counts().items()},
+            "rows": _records(tables["claims"]),
+        },
+        "revisions": {name: read_json(path)["revision"] for name, path in models.items()},
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "rules": rule_times(benchmarks),
+        "settings": settings,
+    }
+
+
+def caption_examples(images, captions, count):
+    """`count` kept images with their captions, chosen by a hash of the id: list of (image bytes, caption)."""
+    words = pd.concat([read_frame(path, ["image_id", "caption"]) for path in captions]).dropna()
+    chosen = words.loc[words["image_id"].map(lambda i: fraction("example", i)).sort_values().index[:count]]
+    pictures = {}
+    for path in images:
+        frame = read_frame(path, ["image_id", "image"])
+        pictures |= dict(frame[frame["image_id"].isin(set(chosen["image_id"]))].itertuples(index=False, name=None))
+    return [
+        (pictures[i]["bytes"], caption)
+        for i, caption in chosen[["image_id", "caption"]].itertuples(index=False, name=None)
+    ]
+
+
+def _inline(path):
+    """A figure's file as HTML: SVG as it is, pictures as data."""
+    if Path(path).suffix == ".svg":
+        return Path(path).read_text(encoding="utf-8").split("?>", 1)[-1]
+    return _picture(Path(path).read_bytes())
+
+
+def _picture(data, alt=""):
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+
+
+def _table(rows, columns=None):
+    """Rows (dicts) as an HTML table; numbers to four digits, missing ones empty."""
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+
+    def cell(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"<td>{html.escape(str(value if value is not None else ''))}</td>"
+        whole = float(value).is_integer() and abs(value) >= 1 or value == 0
+        return f"<td class=n>{int(value):,}</td>" if whole else f"<td class=n>{value:.4g}</td>"
+
+    head = "".join(f"<th>{html.escape(str(c).replace('_', ' '))}</th>" for c in columns)
+    body = "".join("<tr>" + "".join(cell(row.get(c)) for c in columns) + "</tr>" for row in rows)
+    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
+
+
+def write_overview(summary, tables, figures, examples, template, output):
+    """Write the page that shows the whole run.
+
+    Args:
+        summary: dict of `summarize_run`.
+        tables, figures: dicts of paths.
+        examples: list of `caption_examples`.
+        template: path of the Jinja template.
+        output: path of the self-contained HTML.
+    """
+    page = jinja2.Template(
+        Path(template).read_text(encoding="utf-8"), autoescape=False, undefined=jinja2.StrictUndefined
+    )
+    text = page.render(
+        summary=summary,
+        tables={name: _records(path) for name, path in tables.items()},
+        figures={name: _inline(path) for name, path in figures.items()},
+        examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
+        table=_table,
+    )
+    write_text(output, text)
+
+
+def write_report(images, captions, tables, figures, template, overview, summary_path, examples, **run):
+    """summary.json and overview.html; `run` are the further arguments of `summarize_run`."""
+    summary = summarize_run(tables=tables, **run)
+    write_overview(summary, tables, figures, caption_examples(images, captions, examples), template, overview)
+    write_json(summary_path, summary)

@@ -1,0 +1,10 @@
+from dermaflux.corpus import write_card
+from dermaflux.job import job
+
+with job(snakemake.log[0]):
+    write_card(
+        descriptors=snakemake.params.descriptors,
+        manifests=snakemake.input.manifests,
+        output=snakemake.output.card,
+        captioner=snakemake.params.captioner,
+    )

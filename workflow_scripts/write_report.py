@@ -1,0 +1,25 @@
+from itertools import groupby
+from pathlib import Path
+
+from dermaflux.job import job
+from dermaflux.report import write_report
+
+with job(snakemake.log[0]):
+    files = snakemake.input
+    by_generator = groupby(files.generated, key=lambda path: Path(path).parts[-3])
+    write_report(
+        images=files.images,
+        captions=files.captions,
+        tables={name: files[name] for name in ("datasets", "arms", "models", "claims")},
+        figures={name: str(files[name]) for name in ("leakage", "loss", "samples", "sweep", "roc")},
+        template=files.template,
+        overview=snakemake.output.overview,
+        summary_path=snakemake.output.summary,
+        examples=12,
+        lora_log=str(files.lora_log),
+        samples={name: list(paths) for name, paths in by_generator},
+        separability=files.separability,
+        models=dict(zip(snakemake.params.models, files.revisions, strict=True)),
+        settings=snakemake.params.settings,
+        benchmarks=snakemake.params.benchmarks,
+    )
