@@ -62,5 +62,12 @@ rule report:
         rules.write_report.output,
 
 
+onstart:
+    try:
+        check_before_start(workflow.dag.needrun_jobs(), CONFIG.caption.captioner)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
 onsuccess:
-    write_html_report()
+    write_html_report(CONFIG.pathvars["results"], dict(config), workflow.main_snakefile)

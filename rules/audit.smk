@@ -52,7 +52,7 @@ rule audit_separability:
         runtime=120,
     params:
         images=2000,
-        kinds=[source_kind(name) for name in GENERATORS],
+        kinds=[CONFIG.source_kind(name) for name in GENERATORS],
         names=list(GENERATORS),
         seed=CONFIG.report.seed,
         shards=[len(source_shards(name)) for name in GENERATORS],

@@ -16,7 +16,7 @@ rule draw_images:
         runtime=120,
     params:
         images=lambda wildcards: needed(ARMS, wildcards.source),
-        kind=lambda wildcards: source_kind(wildcards.source),
+        kind=lambda wildcards: CONFIG.source_kind(wildcards.source),
         seed=lambda wildcards: int(wildcards.seed),
         code=code("draw_images"),
     script:
@@ -63,10 +63,10 @@ rule train_classifier:
         mem_mb=32000,
         runtime=480,
     params:
-        arm=lambda wildcards: arm_facts(wildcards.arm),
+        arm=lambda wildcards: ARMS_BY_NAME[wildcards.arm].facts(),
         device=CONFIG.device,
         seed=lambda wildcards: int(wildcards.seed),
-        settings=lambda wildcards: classifier_settings(wildcards.classifier),
+        settings=lambda wildcards: CONFIG.classifier_settings(wildcards.classifier),
         code=code("train_classifier"),
     script:
         "../workflow_scripts/train_classifier.py"

@@ -7,15 +7,16 @@ LIBRARY = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(LIBRARY))
 
 from dermaflux.arms import all_arms, needed
+from dermaflux.before_start import check_before_start
 from dermaflux.closed import ConfigError
+from dermaflux.errors import UserError
 from dermaflux.code_fingerprint import code_fingerprint
 from dermaflux.config import parse_config
+from dermaflux.report_page import write_html_report
 
 try:
     CONFIG = parse_config(config, "The configuration")
-    DATASETS = (
-        CONFIG.load_descriptors()
-    )  # name -> descriptor: the corpus's in order, then released synthetic sets
+    DATASETS = CONFIG.load_descriptors()  # name -> descriptor: the corpus's in order, then released synthetic sets
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -41,9 +42,7 @@ wildcard_constraints:
 
 
 # Every job, wherever it runs: threads that wait without spinning, and libraries that do not phone home.
-os.environ.update(
-    OMP_WAIT_POLICY="passive", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1"
-)
+os.environ.update(OMP_WAIT_POLICY="passive", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
 
 
 def code(script):
@@ -58,11 +57,7 @@ def shard_numbers(dataset):
 
 def shards(pattern, datasets):
     """`pattern` for every shard of `datasets` (names)."""
-    return [
-        path
-        for name in datasets
-        for path in expand(pattern, dataset=name, shard=shard_numbers(name))
-    ]
+    return [path for name in datasets for path in expand(pattern, dataset=name, shard=shard_numbers(name))]
 
 
 def image_shards(datasets):
@@ -72,6 +67,10 @@ def image_shards(datasets):
 def model_files(model):
     """The file that stands for a fetched model (its other files lie beside it); nothing where no model is used."""
     return [] if model is None else f"<results>/models/{model}/revision.json"
+
+
+def adapter_files(adapter):
+    return [] if adapter is None else f"<results>/lora/{adapter}/pytorch_lora_weights.safetensors"
 
 
 def used_models():
@@ -127,12 +126,11 @@ def corpus_files():
 
 def sample_shards(generator):
     """Paths of all samples of a generator, both labels."""
-    count = -(-generator.per_label // generator.shard_size)
     return expand(
         "<results>/samples/{generator}/{label}/{shard}.parquet",
         generator=generator.name,
         label=("benign", "malignant"),
-        shard=range(count),
+        shard=range(generator.shards()),
     )
 
 
@@ -143,17 +141,8 @@ def sample_files():
 # Classifiers
 
 
-def source_kind(source):
-    """What images are drawn from: real, sampled (made here) or released (made by others)."""
-    return (
-        "real"
-        if source == "real"
-        else "sampled" if GENERATORS[source] in CONFIG.samplers() else "released"
-    )
-
-
 def source_shards(source):
-    kind = source_kind(source)
+    kind = CONFIG.source_kind(source)
     if kind == "sampled":
         return sample_shards(GENERATORS[source])
     return image_shards(corpus_datasets() if kind == "real" else [GENERATORS[source].dataset])
@@ -163,26 +152,7 @@ def arm_draws(wildcards):
     """The draws that an arm trains on, by name."""
     arm, draw = ARMS_BY_NAME[wildcards.arm], "<results>/classify/draws/{}/seed{}.parquet"
     real = {"real": draw.format("real", wildcards.seed)} if arm.real else {}
-    return real | (
-        {"synthetic": draw.format(arm.generator, wildcards.seed)} if arm.generator else {}
-    )
-
-
-def arm_facts(name):
-    arm = ARMS_BY_NAME[name]
-    return {
-        "generator": arm.generator,
-        "name": arm.name,
-        "real": arm.real,
-        "synthetic": arm.synthetic,
-    }
-
-
-def classifier_settings(classifier):
-    keys = {"augment", "batch_size", "epochs", "image_size", "weight_decay"}
-    settings = CONFIG.classify.model_dump(include=keys)
-    rate = CLASSIFIERS[classifier].learning_rate
-    return dict(sorted({**settings, "learning_rate": rate, "precision": CONFIG.precision}.items()))
+    return real | ({"synthetic": draw.format(arm.generator, wildcards.seed)} if arm.generator else {})
 
 
 def prediction_files(name="predictions.parquet"):

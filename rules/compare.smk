@@ -21,9 +21,7 @@ rule compare_datasets:
         runtime=60,
     params:
         datasets=[
-            DATASETS[dataset].model_dump(
-                include={"name", "title", "modality", "licence", "images"}
-            )
+            DATASETS[dataset].model_dump(include={"name", "title", "modality", "licence", "images"})
             for dataset in corpus_datasets()
         ],
         shards=[len(shard_numbers(dataset)) for dataset in corpus_datasets()],

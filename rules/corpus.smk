@@ -1,9 +1,7 @@
 # From single datasets to one corpus: which rows are used, and the published image-text pairs.
 rule decide_rows:
     input:
-        indexes=lambda wildcards: expand(
-            rules.index_dataset.output.index, dataset=decided_with(wildcards.dataset)
-        ),
+        indexes=lambda wildcards: expand(rules.index_dataset.output.index, dataset=decided_with(wildcards.dataset)),
         images=lambda wildcards: image_shards(decided_with(wildcards.dataset)),
     output:
         manifest="<results>/corpus/manifest/{dataset}.parquet",
@@ -18,9 +16,7 @@ rule decide_rows:
         runtime=60,
     params:
         datasets=lambda wildcards: decided_with(wildcards.dataset),
-        shards=lambda wildcards: [
-            len(shard_numbers(dataset)) for dataset in decided_with(wildcards.dataset)
-        ],
+        shards=lambda wildcards: [len(shard_numbers(dataset)) for dataset in decided_with(wildcards.dataset)],
         near_duplicate_bits=CONFIG.manifest.near_duplicate_bits,
         near_duplicate_rmse=CONFIG.manifest.near_duplicate_rmse,
         test_sets=CONFIG.manifest.test_sets,
@@ -69,9 +65,7 @@ rule write_corpus_card:
     params:
         captioner=f"{CONFIG.caption.captioner} {CONFIG.models.get(CONFIG.caption.model, '')}",
         descriptors=[
-            DATASETS[dataset].model_dump(
-                include={"name", "title", "url", "licence", "citation", "redistribute"}
-            )
+            DATASETS[dataset].model_dump(include={"name", "title", "url", "licence", "citation", "redistribute"})
             for dataset in corpus_datasets()
         ],
         code=code("write_corpus_card"),

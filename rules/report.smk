@@ -1,26 +1,4 @@
 # Every headline number in one file, and the whole run on one page.
-import yaml
-
-
-def write_html_report():
-    """Snakemake's own report of a finished run; it cannot be a job, since it looks at all of them."""
-    results = Path(CONFIG.pathvars["results"])
-    overview, page = results / "report/overview.html", results / "report/report.html"
-    if not overview.exists() or (
-        page.exists() and page.stat().st_mtime >= overview.stat().st_mtime
-    ):
-        return
-    # the configuration as it is, whichever files and arguments it came from
-    settings = results / "state/config.yaml"
-    settings.parent.mkdir(exist_ok=True)
-    settings.write_text(yaml.safe_dump(dict(config)))
-    options = f"--configfile {settings} --report {page} --nolock --quiet all"
-    shell(f"{sys.executable} -m snakemake --snakefile {workflow.main_snakefile} {options}")
-    print(
-        f"Done. Open {page}\n  the run on one page: {overview}\n  its numbers:         {overview.parent}/summary.json"
-    )
-
-
 rule write_report:
     input:
         images=image_shards(corpus_datasets()),

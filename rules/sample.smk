@@ -1,25 +1,8 @@
 # Synthetic lesions from FLUX, with the LoRA or without.
-def sampled_indices(wildcards):
-    """(start, stop) of the samples in a shard."""
-    generator = CONFIG.generator(wildcards.generator)
-    start = int(wildcards.shard) * generator.shard_size
-    return start, min(start + generator.shard_size, generator.per_label)
-
-
-def adapter_weights(wildcards):
-    adapter = CONFIG.generator(wildcards.generator).adapter
-    return [f"<results>/lora/{adapter}/pytorch_lora_weights.safetensors"] if adapter else []
-
-
-def sampling_settings(wildcards):
-    keys = {"batch_size", "guidance", "scale", "seed", "steps", "text_tokens"}
-    return CONFIG.generator(wildcards.generator).model_dump(include=keys)
-
-
 rule sample_shard:
     input:
-        adapter=adapter_weights,
-        model=lambda wildcards: f"<results>/models/{CONFIG.generator(wildcards.generator).model}/revision.json",
+        adapter=lambda wildcards: adapter_files(GENERATORS[wildcards.generator].adapter),
+        model=lambda wildcards: model_files(GENERATORS[wildcards.generator].model),
     output:
         samples="<results>/samples/{generator}/{label}/{shard}.parquet",
         sheet="<results>/samples/{generator}/{label}/{shard}.jpg",
@@ -37,10 +20,10 @@ rule sample_shard:
         device=CONFIG.device,
         jpeg_quality=CONFIG.prepare.jpeg_quality,
         precision=CONFIG.precision,
-        prompt=lambda wildcards: CONFIG.generator(wildcards.generator).prompt,
-        settings=sampling_settings,
-        start=lambda wildcards: sampled_indices(wildcards)[0],
-        stop=lambda wildcards: sampled_indices(wildcards)[1],
+        prompt=lambda wildcards: GENERATORS[wildcards.generator].prompt,
+        settings=lambda wildcards: GENERATORS[wildcards.generator].settings(),
+        start=lambda wildcards: GENERATORS[wildcards.generator].indices(wildcards.shard)[0],
+        stop=lambda wildcards: GENERATORS[wildcards.generator].indices(wildcards.shard)[1],
         code=code("sample_shard"),
     script:
         "../workflow_scripts/sample_shard.py"

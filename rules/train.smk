@@ -2,7 +2,7 @@
 rule encode_shard:
     input:
         images=rules.prepare_shard.output.images,
-        model=f"<results>/models/{CONFIG.lora.model}/revision.json",
+        model=model_files(CONFIG.lora.model),
     output:
         latents="<results>/latents/{dataset}/{shard}.safetensors",
     log:
@@ -26,9 +26,9 @@ rule encode_shard:
 rule train_lora:
     input:
         manifest=manifest_slices(),
-        captions=shards("<results>/captions/{dataset}/{shard}.parquet", corpus_datasets()),
+        captions=caption_files(),
         latents=shards("<results>/latents/{dataset}/{shard}.safetensors", corpus_datasets()),
-        model=f"<results>/models/{CONFIG.lora.model}/revision.json",
+        model=model_files(CONFIG.lora.model),
     output:
         weights="<results>/lora/{adapter}/pytorch_lora_weights.safetensors",
         kohya="<results>/lora/{adapter}/{adapter}_kohya.safetensors",

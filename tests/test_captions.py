@@ -1,7 +1,8 @@
 import pytest
 
 from conftest import painted_rows
-from dermaflux.captions import caption_shard
+from dermaflux.captions import CAPTIONERS, caption_shard
+from dermaflux.config import BUILT_IN_CAPTIONERS
 from dermaflux.errors import UserError
 from dermaflux.tables import IMAGES, read_frame, write_table
 
@@ -44,3 +45,7 @@ def test_a_captioner_that_is_not_built_in_is_named_with_a_way_out(tmp_path):
     with pytest.raises(UserError, match="captioner 'vllm' is not built .* `caption.captioner: measured`"):
         caption(tmp_path, "vllm")
     assert not (tmp_path / "captions.parquet").exists()
+
+
+def test_the_captioners_that_are_planned_with_are_those_there_are():
+    assert tuple(CAPTIONERS) == BUILT_IN_CAPTIONERS

@@ -1,6 +1,8 @@
 import resource
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from conftest import ROOT
 from dermaflux.job import progress, say
@@ -40,6 +42,21 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
     done, log = run(tmp_path, f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {body}", preexec_fn=limit)
     assert done.returncode == 1 and "free some space and start the same command again" in log
     assert old.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.log"]
+
+
+def test_a_job_ends_when_the_process_that_started_it_is_killed(tmp_path):
+    job = PREAMBLE + f"with job({str(tmp_path / 'a.log')!r}):\n    import time; time.sleep(60)\n"
+    parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {job!r}]); print(p.pid, flush=True); time.sleep(60)"
+    started = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    pid = int(started.stdout.readline())
+    while not (tmp_path / "a.log").exists():
+        time.sleep(0.05)
+    started.kill(), started.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the job outlived the process that started it")
 
 
 def test_progress_tells_count_rate_and_time_left(capfd):

@@ -17,6 +17,10 @@ class Arm:
         parts = [f"real{self.real}"] if self.real else []
         return "_".join(parts + ([f"{self.generator}{self.synthetic}"] if self.synthetic else []))
 
+    def facts(self):
+        """The arm as a dict, its name included."""
+        return {"generator": self.generator, "name": self.name, "real": self.real, "synthetic": self.synthetic}
+
 
 def _mixed(real, generator, ratio):
     synthetic = round(real * ratio)

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from dermaflux.errors import UserError
+from dermaflux.config import check_captioner
 from dermaflux.job import progress
 from dermaflux.measure import measure_lesion
 from dermaflux.tables import CAPTIONS, read_table, table_writer
@@ -63,11 +63,7 @@ def caption_shard(images, output, captioner, revision, prompt, template, seed, w
     Raises:
         UserError: this version has no such captioner.
     """
-    if captioner not in CAPTIONERS:
-        raise UserError(
-            f"captioner {captioner!r} is not built into this version; it has: {', '.join(CAPTIONERS)}. "
-            "Set `caption.captioner: measured` and `caption.model: null` to go on without it."
-        )
+    check_captioner(captioner)
     rows = read_table(images, ["image_id", "image", "label", "drop_reason"])
     kept = [row for row in rows.to_pylist() if row["drop_reason"] is None]
     with table_writer(output, CAPTIONS) as write:

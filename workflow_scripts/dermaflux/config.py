@@ -6,7 +6,9 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dermaflux.closed import Closed, validate
 from dermaflux.descriptors import load_descriptor
+from dermaflux.errors import UserError
 
+BUILT_IN_CAPTIONERS = ("measured",)  # those of dermaflux.captions
 Label = Literal["benign", "malignant"]
 Name = Field(pattern="^[a-z0-9_]+$")
 
@@ -93,6 +95,19 @@ class Sampler(Closed):
     guidance: float = Field(ge=0)
     text_tokens: int = Field(gt=0)
     seed: int
+
+    def shards(self):
+        """Number of shards of each label's samples."""
+        return -(-self.per_label // self.shard_size)
+
+    def indices(self, shard):
+        """(start, stop) of the samples in a shard (int or str of digits)."""
+        start = int(shard) * self.shard_size
+        return start, min(start + self.shard_size, self.per_label)
+
+    def settings(self):
+        """What determines a sample beside its prompt and index, as a dict."""
+        return self.model_dump(include={"batch_size", "guidance", "scale", "seed", "steps", "text_tokens"})
 
 
 class Released(Closed):
@@ -222,6 +237,18 @@ class Config(Closed):
         """The generator called `name`."""
         return next(generator for generator in self.generators if generator.name == name)
 
+    def source_kind(self, source):
+        """What images a classifier draws from `source`: real, sampled (made here) or released (made by others)."""
+        if source == "real":
+            return "real"
+        return "sampled" if self.generator(source) in self.samplers() else "released"
+
+    def classifier_settings(self, name):
+        """What determines a run of the classifier called `name` beside arm and seed, as a dict."""
+        shared = self.classify.model_dump(include={"augment", "batch_size", "epochs", "image_size", "weight_decay"})
+        rate = next(its.learning_rate for its in self.classify.classifiers if its.name == name)
+        return {**shared, "learning_rate": rate, "precision": self.precision}
+
     def load_descriptors(self):
         """All descriptors that the run needs, by name: the corpus's in their order, then the released synthetic sets."""
         names = [*self.datasets, *(generator.dataset for generator in self.released())]
@@ -231,3 +258,12 @@ class Config(Closed):
 def parse_config(values, source="config.yaml"):
     """The dict `values` as a `Config`; see `dermaflux.closed.validate` for errors."""
     return validate(Config, values, source)
+
+
+def check_captioner(captioner):
+    """Raise a UserError if this version has no captioner of that name (the paper's run is planned all the same)."""
+    if captioner not in BUILT_IN_CAPTIONERS:
+        raise UserError(
+            f"captioner {captioner!r} is not built into this version; it has: {', '.join(BUILT_IN_CAPTIONERS)}. "
+            "Set `caption.captioner: measured` and `caption.model: null` to go on without it."
+        )

@@ -308,6 +308,21 @@ def _copy_local(source, path, bytes, sha256):
         shutil.copyfile(source, temporary)
 
 
+def fetched_by_hand(name, state, page, instructions):
+    """Where the file `name`, which only a person can fetch, lies.
+
+    Raises:
+        UserError: it is not there; says which page to visit, what to do, and where to put the file.
+    """
+    path = Path(state, "manual", name)
+    if not path.exists():
+        raise UserError(
+            f"{name} cannot be downloaded automatically. Visit {page} . {instructions or ''} "
+            f"Then put the file at {path.absolute()} and run again."
+        )
+    return path
+
+
 def download_archive(
     source, path, state, painted=None, access="https", bytes=None, sha256=None, page=None, instructions=None, pin=True,
     timeout=60.0, attempts=8, backoff=2.0,
@@ -338,13 +353,7 @@ def download_archive(
     if painted:
         source = str(Path(painted, path.name))
     if access == "manual":
-        by_hand = state / "manual" / path.name
-        if not by_hand.exists():
-            raise UserError(
-                f"{path.name} cannot be downloaded automatically. Visit {page} . {instructions or ''} "
-                f"Then put the file at {by_hand.absolute()} and run again."
-            )
-        source, access = str(by_hand), "mirror"
+        source, access = str(fetched_by_hand(path.name, state, page, instructions)), "mirror"
     if (local := _local_path(source)) is not None:
         _copy_local(local, path, bytes, sha256)
         say(f"{path.name}: copied, {path.stat().st_size:,} bytes")

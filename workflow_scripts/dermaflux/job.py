@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ def job(log):
     in the log.
     """
     global _terminal
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush(), sys.stderr.flush()
     _terminal = os.fdopen(os.dup(2), "w", buffering=1)
@@ -44,6 +46,13 @@ def job(log):
         raise
     finally:
         sys.stdout.flush(), sys.stderr.flush()
+
+
+def _end_with_parent(parent, every=1.0):
+    """End this process when Snakemake is gone, so that a killed run leaves nobody who writes beside the next one."""
+    while os.getppid() == parent:
+        time.sleep(every)
+    os._exit(1)
 
 
 def _tell(error, log):

@@ -1,0 +1,34 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from dermaflux.errors import UserError
+from dermaflux.run_lock import hold_run_lock
+
+HOLD = f"import sys, time; sys.path.insert(0, {str(ROOT / 'workflow_scripts')!r}); from dermaflux.run_lock import hold_run_lock"
+
+
+def other_run(path):
+    """A process that holds the lock."""
+    process = subprocess.Popen([sys.executable, "-c", f"{HOLD}; hold_run_lock({str(path)!r}); time.sleep(60)"])
+    while not path.exists() or not path.read_text():
+        time.sleep(0.05)
+    return process
+
+
+def test_a_second_run_is_refused_and_told_which_process_is_at_work(tmp_path):
+    other = other_run(tmp_path / "lock")
+    with pytest.raises(UserError, match=f"another run is at work .* \\(process {other.pid}\\)"):
+        hold_run_lock(tmp_path / "lock")
+    other.kill()
+
+
+def test_a_run_that_was_killed_blocks_nobody(tmp_path):
+    other = other_run(tmp_path / "lock")
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    hold_run_lock(tmp_path / "lock")
