@@ -44,7 +44,7 @@ rule corpus:
 
 rule lora:
     input:
-        rules.train_lora.output,
+        expand(rules.train_lora.output, adapter=CONFIG.lora.name),
 
 
 rule samples:

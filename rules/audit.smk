@@ -7,12 +7,12 @@ rule report_leakage:
         pairs="<results>/audit/leakage.csv",
         matrix=report(
             "<results>/audit/leakage_matrix.csv",
-            category="1 What went in",
+            category="2 What went in",
             labels={"what": "copies and leaks by dataset and partner"},
         ),
         sheet=report(
             "<results>/audit/leakage.jpg",
-            category="1 What went in",
+            category="2 What went in",
             labels={"what": "examples of copies and leaks"},
         ),
     log:
@@ -38,7 +38,7 @@ rule audit_separability:
     output:
         table=report(
             "<results>/audit/separability.json",
-            category="2 The generator",
+            category="3 The generator",
             labels={"what": "ROC-AUC of measured attributes on real and synthetic images"},
         ),
     log:

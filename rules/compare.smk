@@ -7,7 +7,7 @@ rule compare_datasets:
     output:
         table=report(
             "<results>/tables/datasets.csv",
-            category="1 What went in",
+            category="2 What went in",
             labels={"what": "images by dataset, label, scale and reason of exclusion"},
         ),
     log:
@@ -38,7 +38,7 @@ rule compare_arms:
     output:
         table=report(
             "<results>/tables/arms.csv",
-            category="3 Classifiers",
+            category="4 Classifiers",
             labels={"what": "every arm: accuracy and ROC-AUC, the paper's beside ours"},
         ),
     log:
@@ -67,7 +67,7 @@ rule compare_models:
     output:
         table=report(
             "<results>/tables/models.csv",
-            category="3 Classifiers",
+            category="4 Classifiers",
             labels={"what": "the best arms beside the zero-shot models"},
         ),
     log:
@@ -97,7 +97,7 @@ rule compare_claims:
     output:
         table=report(
             "<results>/tables/claims.csv",
-            category="4 The paper's claims",
+            category="5 The paper's claims",
             labels={"what": "each claim with our difference and a verdict"},
         ),
     log:
@@ -124,7 +124,7 @@ rule plot_sweep:
     output:
         figure=report(
             "<results>/figures/sweep.svg",
-            category="3 Classifiers",
+            category="4 Classifiers",
             labels={"what": "accuracy against synthetic images per real one"},
         ),
     log:
@@ -151,7 +151,7 @@ rule plot_roc:
     output:
         figure=report(
             "<results>/figures/roc.svg",
-            category="3 Classifiers",
+            category="4 Classifiers",
             labels={"what": "ROC curves"},
         ),
     log:
@@ -176,7 +176,7 @@ rule plot_loss:
     output:
         figure=report(
             "<results>/figures/loss-{adapter}.svg",
-            category="2 The generator",
+            category="3 The generator",
             labels={"what": "training loss of {adapter}"},
         ),
     log:
@@ -202,7 +202,7 @@ rule plot_samples:
     output:
         sheet=report(
             "<results>/figures/samples.jpg",
-            category="2 The generator",
+            category="3 The generator",
             labels={"what": "synthetic images beside real ones"},
         ),
     log:

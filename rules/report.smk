@@ -20,7 +20,7 @@ rule write_report:
     output:
         overview=report(
             "<results>/report/overview.html",
-            category="Overview",
+            category="1 Overview",
             labels={"what": "the whole run on one page"},
         ),
         summary="<results>/report/summary.json",

@@ -36,9 +36,9 @@ def test_the_words_differ_between_the_labels(tmp_path):
     write_table(tmp_path / "images.parquet", painted_rows(40, 5, split="train", scale=128), IMAGES)
     caption_shard(tmp_path / "images.parquet", tmp_path / "c.parquet", "measured", None, PROMPT, TEMPLATE, 0, "shard")
     frame = read_frame(tmp_path / "c.parquet")
-    jagged = frame["border"].str.contains("irregular and jagged")
+    smooth = frame["border"].str.contains("smooth")
     malignant = frame["caption"].str.contains("a malignant lesion")
-    assert jagged[malignant].mean() > jagged[~malignant].mean() + 0.3
+    assert smooth[~malignant].mean() > smooth[malignant].mean() + 0.3
 
 
 def test_a_captioner_that_is_not_built_in_is_named_with_a_way_out(tmp_path):

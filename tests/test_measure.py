@@ -55,7 +55,7 @@ def test_an_image_of_one_colour_is_measured_all_the_same():
 
 
 def test_measures_are_put_into_words():
-    words = describe(Attributes(0.3, 0.2, ("dark brown", "black", "red"), 15.0, 0.3))
+    words = describe(Attributes(0.4, 0.3, ("dark brown", "black", "red"), 15.0, 0.3))
     assert words["description"] == (
         "The mole in the image is asymmetrical. Its border is irregular and jagged. "
         "The color is varied, primarily dark brown, black and red."

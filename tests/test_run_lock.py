@@ -4,8 +4,8 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from dermaflux.errors import UserError
 from dermaflux.run_lock import hold_run_lock
 

@@ -93,7 +93,7 @@ def summarize_run(tables, lora_log, samples, separability, models, settings, ben
 
 def caption_examples(images, captions, count):
     """`count` kept images with their captions, chosen by a hash of the id: list of (image bytes, caption)."""
-    words = pd.concat([read_frame(path, ["image_id", "caption"]) for path in captions]).dropna()
+    words = pd.concat([read_frame(path, ["image_id", "caption"]) for path in captions], ignore_index=True).dropna()
     chosen = words.loc[words["image_id"].map(lambda i: fraction("example", i)).sort_values().index[:count]]
     pictures = {}
     for path in images:

@@ -27,4 +27,6 @@ def write_html_report(results, config, snakefile):
     write_text(settings, yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--configfile", settings]
     subprocess.run([*map(str, command), "--report", str(page), "--nolock", "--quiet", "all"], check=True)
-    print(f"Done. Open {page}\n  the run on one page: {overview}\n  its numbers:         {overview.parent}/summary.json")
+    print(
+        f"Done. Open {page}\n  the run on one page: {overview}\n  its numbers:         {overview.parent}/summary.json"
+    )

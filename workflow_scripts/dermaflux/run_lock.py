@@ -26,7 +26,9 @@ def hold_run_lock(path=".snakemake/run.lock"):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        raise UserError(f"another run is at work in {os.getcwd()} (process {file.read()}): wait for it or stop it") from None
+        raise UserError(
+            f"another run is at work in {os.getcwd()} (process {file.read()}): wait for it or stop it"
+        ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

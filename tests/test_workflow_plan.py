@@ -1,0 +1,94 @@
+"""The paper's run, planned on a fresh clone without data, network or GPU."""
+
+import subprocess
+
+import pytest
+
+from workflow import SNAKEMAKE, fresh_clone, planned, planned_jobs, snakemake
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return fresh_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def jobs(clone):
+    return planned(clone)
+
+
+def test_the_whole_run_of_the_paper_is_planned(jobs):
+    assert jobs["index_dataset"] == jobs["decide_rows"] + 1 == 12  # eleven datasets, and Derm-T2IM's released images
+    # 519,803 images in shards of 4,096, and Derm-T2IM's 6,000 images in two
+    assert jobs["caption_shard"] == jobs["encode_shard"] == jobs["prepare_shard"] - 2 == 134
+    assert jobs["train_lora"] == 1
+    assert jobs["sample_shard"] == 2 * 20000 / 500
+    # 4 sizes x 8 ratios; synthetic only at 4 sizes and 2 of Derm-T2IM; the comparison at 2 sizes
+    assert jobs["train_classifier"] == 2 * (4 * 8 + 4 + 2 + 2) * 5
+    assert jobs["score_zero_shot"] == 4
+    assert jobs["fetch_model"] == 8
+
+
+def test_gpu_jobs_and_only_they_ask_for_a_gpu(clone):
+    output = snakemake(clone, "-n").stdout
+    asks = {
+        rule: []
+        for rule in ("prepare_shard", "caption_shard", "encode_shard", "train_lora", "sample_shard", "decide_rows")
+    }
+    for block in output.split("\nrule ")[1:]:
+        rule = block.split(":")[0]
+        if rule in asks:
+            asks[rule].append(" gpu=1" in block)
+    gpu = {rule for rule, found in asks.items() if all(found)}
+    assert gpu == {"caption_shard", "encode_shard", "train_lora", "sample_shard"}
+    assert not any(any(found) for rule, found in asks.items() if rule not in gpu)
+
+
+@pytest.mark.parametrize("target", ["download", "corpus", "lora", "samples", "classifiers", "report"])
+def test_each_target_asks_for_its_stage_and_what_it_needs(clone, jobs, target):
+    own = {
+        "download": "download_archive",
+        "corpus": "write_corpus_shard",
+        "lora": "train_lora",
+        "samples": "sample_shard",
+        "classifiers": "train_classifier",
+        "report": "write_report",
+    }
+    some = planned(clone, target)
+    assert some[own[target]] == jobs[own[target]]
+    later = list(own.values())[list(own).index(target) + 1 :]
+    assert not set(later) & set(some) - {"write_corpus_shard"}
+
+
+def test_images_that_may_not_be_redistributed_are_used_but_not_published(clone):
+    published = planned_jobs(clone, "write_corpus_shard", "corpus")
+    assert not any("ddi" in job for job in published)
+    assert any("dataset=ddi" in job for job in planned_jobs(clone, "encode_shard", "lora"))
+
+
+def test_the_rule_graph_can_be_drawn(clone):
+    graph = subprocess.run([SNAKEMAKE, "--rulegraph"], cwd=clone, capture_output=True, text=True).stdout
+    assert "digraph" in graph and "train_lora" in graph and "write_report" in graph
+
+
+def test_the_slurm_profile_works_by_its_name(clone):
+    assert planned(clone, "--profile", "slurm")["train_lora"] == 1
+
+
+def test_a_misspelt_key_stops_the_plan_and_names_the_right_one(clone):
+    done = snakemake(clone, "-n", "--config", "prepare={shard_sise: 5}", check=False)
+    assert done.returncode and "prepare.shard_sise: unknown key; did you mean `shard_size`?" in done.stdout
+
+
+def test_an_unknown_dataset_stops_the_plan_and_lists_those_there_are(clone):
+    done = snakemake(clone, "-n", "--config", "datasets=[isic_2091]", "manifest={test_sets: [isic_2091]}", check=False)
+    assert (
+        done.returncode and "has no descriptor config/datasets/isic_2091.yaml; there are: ddi, derm12345" in done.stdout
+    )
+
+
+def test_a_run_without_a_manual_file_stops_before_its_first_job(clone):
+    done = snakemake(clone, "-c1", "download", check=False)
+    assert done.returncode and "Stanford Research Use Agreement" in done.stdout
+    assert "results/state/download/ddi/manual/ddidiversedermatologyimages.zip" in done.stdout
+    assert not (clone / "results/raw").exists()

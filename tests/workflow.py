@@ -1,0 +1,53 @@
+"""Running the workflow as a user would: fresh clones, commands, and what Snakemake plans."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
+
+
+def fresh_clone(folder):
+    """A copy of the checkout as git would clone it, with what is not committed yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.split(b"\0")
+    for name in sorted({os.fsdecode(name) for name in listed if name}):
+        source, target = ROOT / name, folder / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    return folder
+
+
+def snakemake(folder, *arguments, check=True, **options):
+    """Run Snakemake in `folder`; returns the finished process, with stdout and stderr in stdout."""
+    merged = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run([SNAKEMAKE, *map(str, arguments)], cwd=folder, **merged, **options)
+    assert not check or done.returncode == 0, done.stdout[-5000:]
+    return done
+
+
+def planned(folder, *arguments):
+    """Rule -> number of jobs that Snakemake would run in `folder`."""
+    output = snakemake(folder, "-n", *arguments).stdout
+    table = re.search(r"^Job stats:\n(.*?)^total", output, re.M | re.S)
+    if table is None:
+        assert "Nothing to be done" in output, output[-3000:]
+        return {}
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.M) if rule != "all"}
+
+
+def planned_jobs(folder, rule, *arguments):
+    """Wildcards (as Snakemake prints them) of the jobs of `rule` that would run."""
+    output = snakemake(folder, "-n", *arguments).stdout
+    blocks = output.split("\nrule ")
+    return sorted({m[1] for b in blocks if b.startswith(f"{rule}:") and (m := re.search(r"wildcards: (.*)", b))})
