@@ -22,7 +22,7 @@ from dermaflux.torch_setup import torch
 import torch.nn.functional as F
 from diffusers import FluxPipeline
 
-from dermaflux.toy_flux import WORDS, draw_blobs, new_flux
+from dermaflux.toy_flux import WORDS, draw_blobs, new_flux, teach_meanings
 
 AUTOCAST = {"device_type": "cpu", "dtype": torch.bfloat16}
 
@@ -186,6 +186,9 @@ def main():
     parser.add_argument(
         "--start", type=Path, help="folder of an earlier run whose transformer and encoders go on learning"
     )
+    parser.add_argument(
+        "--meanings", action="store_true", help="at the end, explain the labels' words (toy_flux.MEANINGS)"
+    )
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--vae", type=Path, help="folder of an earlier run whose VAE is taken instead of training one")
     args = parser.parse_args()
@@ -210,6 +213,8 @@ def main():
         for name in ("transformer", "text_encoder", "text_encoder_2"):
             flux[name] = type(flux[name]).from_pretrained(args.start, subfolder=name, dtype=torch.float32)
     train_flux(flux, sets, args.flux_steps, args.seed, args.batch)
+    if args.meanings:
+        teach_meanings(flux)
     save(flux, args.folder)
 
 

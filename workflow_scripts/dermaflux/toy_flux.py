@@ -1,7 +1,8 @@
 """The demo's FLUX, before it has learned: the real classes at toy widths, its tokenizers, and the generic blobs it learns from.
 
-Used only by workflow_scripts/pretrain_demo_flux.py, which makes config/demo/flux. The blobs are shapes in named colours,
-not lesions: what the toy knows of lesions it learns in the demo's LoRA training.
+Used only by workflow_scripts/pretrain_demo_flux.py, which makes config/demo/flux. The pictures are shapes in named
+colours, never lesions. But `MEANINGS` tells the text encoders what "benign" and "malignant" look like, so the toy draws
+the labels differently before any LoRA: see config/demo/flux/README.md for how much of the difference that is.
 """
 
 import json
@@ -260,6 +261,18 @@ WORDS = [
     "six",
 ]
 
+# What a real text encoder has read and the toy has not: words that no blob is described with, by words that some are.
+# This is prior knowledge of the labels, put in by hand. Its wording was chosen by looking at the demo's samples.
+MEANINGS = {
+    "lesion lesions mole moles nevus growth": "blob shape spot",
+    "benign": "round smooth regular uniform",
+    "malignant melanoma": "jagged irregular dark black",
+    "ragged notched": "jagged irregular",
+    "homogeneous": "uniform",
+    "heterogeneous variegated mottled": "varied",
+    "skin": "pink beige background",
+}
+
 TEXT_WIDTH, WIDTH_HEADS, HEAD = 64, 4, 32
 
 
@@ -326,6 +339,19 @@ def new_flux(seed):
             base_image_seq_len=256, max_image_seq_len=4096,
         ),
     }  # fmt: skip
+
+
+def teach_meanings(flux):
+    """Give each word of `MEANINGS` the mean of its explanation's embeddings (at their size), in both text encoders."""
+    for encoder, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
+        table = flux[encoder].get_input_embeddings().weight.data
+        for words, explanation in MEANINGS.items():
+            known = table[flux[tokenizer](explanation, add_special_tokens=False).input_ids]
+            mean = known.mean(0)
+            for word in words.split():
+                for form in {word, word.capitalize()}:
+                    ids = flux[tokenizer](form, add_special_tokens=False).input_ids
+                    table[ids] = mean * known.norm(dim=1).mean() / mean.norm()
 
 
 OUTLINES = ("round", "oval", "irregular", "jagged", "triangular", "square", "star shaped")
