@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast test-slow lint format clean
 .DEFAULT_GOAL = demo
 
 # Renewed when a pin changes.
@@ -15,12 +15,14 @@ BIN = .venv/bin
 demo: .venv/installed
 	$(BIN)/snakemake --profile profiles/demo
 
-# All tests, on two cores. `make test-fast` leaves out those that run a workflow.
-test: .venv/installed
-	$(BIN)/pytest
+# All tests, on two cores. `make test-slow` are those that run a workflow from end to end.
+test: test-fast test-slow
 
 test-fast: .venv/installed
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: .venv/installed
+	$(BIN)/pytest -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .

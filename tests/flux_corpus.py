@@ -11,7 +11,8 @@ from dermaflux.tables import CAPTIONS, IMAGES, LABELS, MANIFEST, write_table
 
 SETTINGS = {
     "targets": "all_linear", "rank": 4, "alpha": 8.0, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2,
-    "weight_decay": 0.01, "max_grad_norm": 1.0, "timesteps": "logit_normal", "guidance": 1.0, "text_tokens": 48,
+    "weight_decay": 0.01, "max_grad_norm": 1.0, "timesteps": "logit_normal", "label_only": 0.0,
+    "label_prompt": "This is an image containing a {label} lesion.", "guidance": 1.0, "text_tokens": 48,
     "gradient_checkpointing": False, "seed": 0,
 }  # fmt: skip
 SAMPLING = {"batch_size": 4, "scale": 64, "steps": 4, "guidance": 3.5, "text_tokens": 32, "seed": 42}

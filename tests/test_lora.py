@@ -15,7 +15,16 @@ from conftest import ROOT
 from dermaflux import flux
 from dermaflux.errors import UserError
 from dermaflux.latents import Latents
-from dermaflux.lora import TARGETS, add_lora, epoch_batches, load_lora, steps_per_epoch, train_lora, training_rows
+from dermaflux.lora import (
+    TARGETS,
+    add_lora,
+    epoch_batches,
+    load_lora,
+    steps_per_epoch,
+    train_lora,
+    training_rows,
+    training_texts,
+)
 from dermaflux.tables import CAPTIONS, read_table, write_table
 from dermaflux.torch_setup import torch
 from flux_corpus import SETTINGS, corpus, toy_flux, train, trained
@@ -57,8 +66,8 @@ def test_an_epoch_has_every_row_once_in_batches_of_one_scale():
     rows, left_out = training_rows([corpus()["manifest"]], [corpus()["captions"]], latents)
     batches = epoch_batches(rows, 4, 0, 0)
     assert left_out == 0 and len(batches) == steps_per_epoch(rows, 4) == 3 + 2
-    assert all({latents.scale(i) for i, _ in batch} == {scale} for scale, batch in batches)
-    assert sorted(i for _, batch in batches for i, _ in batch) == sorted(latents.where)
+    assert all({latents.scale(i) for i, *_ in batch} == {scale} for scale, batch in batches)
+    assert sorted(i for _, batch in batches for i, *_ in batch) == sorted(latents.where)
     assert batches == epoch_batches(rows, 4, 0, 0) != epoch_batches(rows, 4, 0, 1)
 
 
@@ -163,3 +172,14 @@ def test_checkpointing_changes_nothing_and_settings_do(tmp_path):
     a, b, c = (load_file(tmp_path / name / "toy" / WEIGHTS) for name in "abc")
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
     assert any(not torch.allclose(a[name], c[name], atol=1e-5) for name in a)
+
+
+def test_a_share_of_the_captions_is_the_label_alone():
+    batch = [(f"d/{i}", f"caption {i}", "benign") for i in range(400)]
+    settings = SETTINGS | {"label_only": 0.25, "label_prompt": "a {label} lesion"}
+    texts = training_texts(batch, settings, torch.Generator().manual_seed(0))
+    short = [text == "a benign lesion" for text in texts]
+    assert 70 < sum(short) < 130
+    assert all(text == caption for text, alone, (_, caption, _) in zip(texts, short, batch, strict=True) if not alone)
+    none = training_texts(batch, settings | {"label_only": 0.0}, torch.Generator().manual_seed(0))
+    assert none == [caption for _, caption, _ in batch]

@@ -22,7 +22,7 @@ from dermaflux.torch_setup import torch
 import torch.nn.functional as F
 from diffusers import FluxPipeline
 
-from dermaflux.toy_flux import WORDS, draw_blobs, new_flux, teach_meanings
+from dermaflux.toy_flux import WORDS, draw_blobs, new_flux, tell_labels_apart
 
 AUTOCAST = {"device_type": "cpu", "dtype": torch.bfloat16}
 
@@ -186,13 +186,17 @@ def main():
     parser.add_argument(
         "--start", type=Path, help="folder of an earlier run whose transformer and encoders go on learning"
     )
-    parser.add_argument(
-        "--meanings", action="store_true", help="at the end, explain the labels' words (toy_flux.MEANINGS)"
-    )
+    parser.add_argument("--labels", type=Path, help="take this folder as it is, and only tell the labels' words apart")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--vae", type=Path, help="folder of an earlier run whose VAE is taken instead of training one")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.labels:
+        flux = FluxPipeline.from_pretrained(args.labels, torch_dtype=torch.float32).components
+        flux = {name: part for name, part in flux.items() if part is not None}
+        tell_labels_apart(flux, args.seed)
+        save(flux, args.folder)
+        return
     flux = new_flux(args.seed)
     sets = [draw_set(n, size, args.seed, size) for n, size in
             ((args.images, 128), (args.images // 10, 192), (args.images // 10, 256))]  # fmt: skip
@@ -213,8 +217,6 @@ def main():
         for name in ("transformer", "text_encoder", "text_encoder_2"):
             flux[name] = type(flux[name]).from_pretrained(args.start, subfolder=name, dtype=torch.float32)
     train_flux(flux, sets, args.flux_steps, args.seed, args.batch)
-    if args.meanings:
-        teach_meanings(flux)
     save(flux, args.folder)
 
 

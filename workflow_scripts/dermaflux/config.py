@@ -72,6 +72,8 @@ class Lora(Closed):
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
+    label_only: float = Field(ge=0, le=1)
+    label_prompt: str
     timesteps: Literal["uniform", "logit_normal"]
     guidance: float = Field(ge=0)
     text_tokens: int = Field(gt=0)

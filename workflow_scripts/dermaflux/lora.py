@@ -59,7 +59,7 @@ def add_lora(transformer, targets, rank, alpha, seed):
 
 
 def training_rows(manifest, captions, latents):
-    """What is trained on: dict of scale -> list of (image_id, caption), in the order of the manifest.
+    """What is trained on: dict of scale -> list of (image_id, caption, label), in the order of the manifest.
 
     Args:
         manifest, captions: lists of paths (tables.MANIFEST, tables.CAPTIONS).
@@ -78,8 +78,8 @@ def training_rows(manifest, captions, latents):
         if error is None and caption
     }
     rows, left_out = defaultdict(list), 0
-    slices = read_table(manifest, ["image_id", "use"])
-    for image_id, use in zip(*[column.to_pylist() for column in slices.columns], strict=True):
+    slices = read_table(manifest, ["image_id", "use", "label"])
+    for image_id, use, label in zip(*[column.to_pylist() for column in slices.columns], strict=True):
         if use != "train":
             continue
         if image_id not in captioned:
@@ -89,7 +89,7 @@ def training_rows(manifest, captions, latents):
                 f"{image_id} is to be trained on, but has no latents: run encode_shard again for its dataset"
             )
         else:
-            rows[latents.scale(image_id)].append((image_id, captioned[image_id]))
+            rows[latents.scale(image_id)].append((image_id, captioned[image_id], label))
     if not rows:
         raise UserError("the manifest has no captioned training images: nothing to train on")
     return dict(sorted(rows.items())), left_out
@@ -101,7 +101,7 @@ def steps_per_epoch(rows, batch_size):
 
 
 def epoch_batches(rows, batch_size, seed, epoch):
-    """The batches of one epoch: list of (scale, list of (image_id, caption)), every row once, in an order of its own."""
+    """The batches of one epoch: list of (scale, rows), every row once, in an order of its own."""
     batches = []
     for scale, its in rows.items():
         order = torch.randperm(len(its), generator=seeded("rows", seed, epoch, scale)).tolist()
@@ -109,6 +109,21 @@ def epoch_batches(rows, batch_size, seed, epoch):
         batches += [(scale, shuffled[i : i + batch_size]) for i in range(0, len(its), batch_size)]
     order = torch.randperm(len(batches), generator=seeded("batches", seed, epoch)).tolist()
     return [batches[i] for i in order]
+
+
+def training_texts(batch, settings, generator):
+    """The text that each row of a batch is trained on: its caption or, for a share of the draws, the label alone.
+
+    Args:
+        batch: list of (image_id, caption, label).
+        settings: dict with label_only (share, 0 to 1) and label_prompt (str with {label}).
+    """
+    short = torch.rand(len(batch), generator=generator) < settings["label_only"]
+    prompt = settings["label_prompt"]
+    return [
+        prompt.format(label=label) if alone else caption
+        for (_, caption, label), alone in zip(batch, short, strict=True)
+    ]
 
 
 def flow_loss(transformer, vae_config, mean, std, text, generator, settings, device):
@@ -234,12 +249,11 @@ def train_lora(
         rate = settings["learning_rate"] * min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        text = encoders.encode([caption for _, caption in batch], settings["text_tokens"])
-        mean, std = stored.read([image_id for image_id, _ in batch])
+        generator = seeded("step", settings["seed"], step)
+        text = encoders.encode(training_texts(batch, settings, generator), settings["text_tokens"])
+        mean, std = stored.read([image_id for image_id, *_ in batch])
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = flow_loss(
-                transformer, vae, mean, std, text, seeded("step", settings["seed"], step), settings, device
-            )
+            loss = flow_loss(transformer, vae, mean, std, text, generator, settings, device)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), settings["max_grad_norm"])
         optimizer.step()
@@ -304,7 +318,7 @@ def _card(name, settings, log, rows, left_out, model):
         else f"The base model is {model['repo']}; its licence binds this adapter too. FLUX.1-dev is under the FLUX.1 [dev] "
         "Non-Commercial License (https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md)."
     )
-    datasets = Counter(image_id.split("/")[0] for its in rows.values() for image_id, _ in its)
+    datasets = Counter(image_id.split("/")[0] for its in rows.values() for image_id, *_ in its)
     scales = {scale: len(its) for scale, its in rows.items()}
     recent = [row[1] for row in log[-100:]]
     table = lambda pairs, head: "\n".join([f"| {head} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in pairs)])  # noqa: E731

@@ -1,8 +1,8 @@
 """The demo's FLUX, before it has learned: the real classes at toy widths, its tokenizers, and the generic blobs it learns from.
 
 Used only by workflow_scripts/pretrain_demo_flux.py, which makes config/demo/flux. The pictures are shapes in named
-colours, never lesions. But `MEANINGS` tells the text encoders what "benign" and "malignant" look like, so the toy draws
-the labels differently before any LoRA: see config/demo/flux/README.md for how much of the difference that is.
+colours, never lesions, and no caption has the words "benign" or "malignant". `tell_labels_apart` makes the text encoders
+hear the difference of these two words, not what they mean: that is for the demo's LoRA to learn.
 """
 
 import json
@@ -261,17 +261,13 @@ WORDS = [
     "six",
 ]
 
-# What a real text encoder has read and the toy has not: words that no blob is described with, by words that some are.
-# This is prior knowledge of the labels, put in by hand. Its wording was chosen by looking at the demo's samples.
-MEANINGS = {
-    "lesion lesions mole moles nevus growth": "blob shape spot",
-    "benign": "round smooth regular uniform",
-    "malignant melanoma": "jagged irregular dark black",
-    "ragged notched": "jagged irregular",
-    "homogeneous": "uniform",
-    "heterogeneous variegated mottled": "varied",
-    "skin": "pink beige background",
-}
+# Where the two words stand in the captions and prompts of the demo.
+LABEL_TEXTS = (
+    "This is an image containing a {} lesion.",
+    "This photo depicts a {} lesion.",
+    "This photo depicts a {} lesion. Here's a description of the mole: The mole in the image is symmetrical. "
+    "Its border is smooth. The color is uniform, primarily light brown.",
+)
 
 TEXT_WIDTH, WIDTH_HEADS, HEAD = 64, 4, 32
 
@@ -341,17 +337,46 @@ def new_flux(seed):
     }  # fmt: skip
 
 
-def teach_meanings(flux):
-    """Give each word of `MEANINGS` the mean of its explanation's embeddings (at their size), in both text encoders."""
-    for encoder, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
-        table = flux[encoder].get_input_embeddings().weight.data
-        for words, explanation in MEANINGS.items():
-            known = table[flux[tokenizer](explanation, add_special_tokens=False).input_ids]
-            mean = known.mean(0)
-            for word in words.split():
-                for form in {word, word.capitalize()}:
-                    ids = flux[tokenizer](form, add_special_tokens=False).input_ids
-                    table[ids] = mean * known.norm(dim=1).mean() / mean.norm()
+def tell_labels_apart(flux, seed, steps=150):
+    """Move the embeddings of "benign" and "malignant" until the text encoders hear the difference; in place.
+
+    A real text encoder has read both words often; to the toy's they are noise, nearly alike in what they do to a caption.
+    From random places, the two embeddings (at most twice the usual size) are moved so that captions that differ in this
+    word alone differ most. No picture is involved: what the words look like stays to be learned.
+
+    Args:
+        flux: dict of `new_flux`.
+        seed: of the random places.
+    """
+    for encoder, tokenizer, length in (("text_encoder", "tokenizer", 77), ("text_encoder_2", "tokenizer_2", 48)):
+        model = flux[encoder].requires_grad_(False)
+        name, table = next((n, p) for n, p in model.named_parameters() if p is model.get_input_embeddings().weight)
+        rows = torch.tensor(
+            [flux[tokenizer](w, add_special_tokens=False).input_ids[-1] for w in ("benign", "malignant")]
+        )
+        size, start = table.norm(dim=1).median(), table.data.clone()
+        draw = torch.randn(2, table.shape[1], generator=torch.Generator().manual_seed(seed))
+        words = torch.nn.Parameter(draw * size / math.sqrt(table.shape[1]))
+        optimizer = torch.optim.Adam([words], 0.03 * size.item())
+
+        def told(words=words, start=start, rows=rows, size=size):
+            limited = words * (2 * size / words.norm(dim=1, keepdim=True)).clamp(max=1)
+            return start.index_copy(0, rows, limited)
+
+        for _ in range(steps):
+            difference = 0.0
+            for text in LABEL_TEXTS:
+                both = [text.format(word) for word in ("benign", "malignant")]
+                ids = flux[tokenizer](
+                    both, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+                )
+                out = torch.func.functional_call(model, {name: told()}, (ids.input_ids,))
+                heard = out.pooler_output if encoder == "text_encoder" else out.last_hidden_state
+                difference = difference + (heard[0] - heard[1]).norm(dim=-1).mean()
+            optimizer.zero_grad()
+            (-difference).backward()
+            optimizer.step()
+        table.data.copy_(told().detach())
 
 
 OUTLINES = ("round", "oval", "irregular", "jagged", "triangular", "square", "star shaped")
