@@ -48,6 +48,6 @@ def planned(folder, *arguments):
 
 def planned_jobs(folder, rule, *arguments):
     """Wildcards (as Snakemake prints them) of the jobs of `rule` that would run."""
-    output = snakemake(folder, "-n", *arguments).stdout
+    output = snakemake(folder, "-n", *arguments, "--quiet", "host").stdout  # a profile may hide the jobs
     blocks = output.split("\nrule ")
     return sorted({m[1] for b in blocks if b.startswith(f"{rule}:") and (m := re.search(r"wildcards: (.*)", b))})
