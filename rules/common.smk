@@ -9,9 +9,9 @@ sys.path.insert(0, str(LIBRARY))
 from dermaflux.arms import all_arms, needed
 from dermaflux.before_start import check_before_start
 from dermaflux.closed import ConfigError
-from dermaflux.errors import UserError
 from dermaflux.code_fingerprint import code_fingerprint
 from dermaflux.config import parse_config
+from dermaflux.errors import UserError
 from dermaflux.report_page import write_html_report
 
 try:

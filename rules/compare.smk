@@ -121,6 +121,7 @@ rule compare_claims:
 rule plot_sweep:
     input:
         arms=rules.compare_arms.output.table,
+        paper="config/paper_figure5.csv",
     output:
         figure=report(
             "<results>/figures/sweep.svg",

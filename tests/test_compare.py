@@ -90,3 +90,12 @@ def test_the_datasets_table_accounts_for_every_row(tmp_path):
     row = pd.read_csv(tmp_path / "t.csv").iloc[0]
     assert row[["rows", "train", "test", "excluded", "median_side"]].tolist() == [4, 1, 1, 2, 130]
     assert row[["scale_128", "scale_256", "excluded_no_image", "excluded_too_small"]].tolist() == [1, 1, 1, 1]
+
+
+def test_the_sweep_is_drawn_with_the_papers_lines(study, tmp_path):
+    from dermaflux.plots import plot_sweep
+
+    compare_arms(**study[0], figure=FIGURE, output=tmp_path / "a.csv", resamples=50, seed=0)
+    plot_sweep(tmp_path / "a.csv", FIGURE, tmp_path / "sweep.svg", "dermaflux")
+    drawing = (tmp_path / "sweep.svg").read_text()
+    assert "2,500 real" in drawing and drawing.count("stroke-dasharray") >= 4

@@ -32,36 +32,40 @@ def _save(figure, path):
     plt.close(figure)
 
 
-def plot_sweep(arms, output, generator):
+def plot_sweep(arms, paper, output, generator):
     """Figure 5: accuracy against the synthetic images per real one, a panel a classifier, a line a number of real images.
 
     Args:
-        arms: path of tables/arms.csv.
-        generator: the sweep's generator. Ours with 95 % intervals; the paper's values dashed, where it has them.
+        arms: path of tables/arms.csv; ours, with 95 % intervals.
+        paper: path of the CSV read off the paper's figure; dashed, in our line's colour where we have as many real images.
+        generator: the sweep's generator.
     """
-    table = pd.read_csv(arms)
+    table, published = pd.read_csv(arms), pd.read_csv(paper, comment="#")
     table = table[(table["real"] > 0) & table["generator"].isin([generator, np.nan])]
+    sizes = sorted(table["real"].unique())
+    colors = dict(zip(sizes, plt.cm.viridis(np.linspace(0, 0.85, len(sizes))), strict=True))
     classifiers = list(dict.fromkeys(table["classifier"]))
     figure, axes = plt.subplots(1, len(classifiers), figsize=(5.2 * len(classifiers), 4), sharey=True, squeeze=False)
     for axis, classifier in zip(axes[0], classifiers, strict=True):
-        own = table[table["classifier"] == classifier]
-        for color, (real, line) in zip(
-            plt.cm.viridis(np.linspace(0, 0.85, own["real"].nunique())), own.groupby("real"), strict=True
-        ):
+        for real, line in published[published["classifier"] == classifier].groupby("real_images"):
+            axis.plot(
+                line["synthetic_per_real"],
+                line["accuracy"],
+                "--",
+                color=colors.get(real, "silver"),
+                linewidth=1,
+                zorder=1,
+            )
+        for real, line in table[table["classifier"] == classifier].groupby("real"):
             line = line.sort_values("synthetic_per_real")
             spread = [line["accuracy"] - line["accuracy_low"], line["accuracy_high"] - line["accuracy"]]
             axis.errorbar(
-                line["synthetic_per_real"],
-                line["accuracy"],
-                spread,
-                color=color,
-                marker="o",
-                capsize=3,
+                line["synthetic_per_real"], line["accuracy"], spread, color=colors[real], marker="o", capsize=3,
                 label=f"{real:,} real",
-            )
-            axis.plot(line["synthetic_per_real"], line["paper_accuracy"], color=color, linestyle="--", alpha=0.7)
+            )  # fmt: skip
+        axis.plot([], [], "--", color="silver", linewidth=1, label="the paper, 2,500 to 10,000 real")
         axis.set(title=classifier, xlabel="synthetic images per real image")
-        axis.legend(title="ours (dashed: the paper)", frameon=False)
+        axis.legend(frameon=False, fontsize=8)
     axes[0, 0].set_ylabel("test accuracy")
     _save(figure, output)
 

@@ -75,7 +75,7 @@ def summarize_run(tables, lora_log, samples, separability, models, settings, ben
             "test": int(datasets["test"].sum()),
             "excluded": {name.removeprefix("excluded_"): int(n) for name, n in excluded.items()},
         },
-        "lora": {"steps": int(log["step"].max()), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
+        "lora": {"steps": len(log), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
         "samples": {name: sum(len(read_frame(p, ["label"])) for p in paths) for name, paths in samples.items()},
         "separability": read_json(separability),
         "arms": _records(tables["arms"]),
