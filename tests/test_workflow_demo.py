@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dermaflux.tables import read_frame
-from workflow import fresh_clone, planned, planned_jobs
+from workflow import fresh_clone, plan, planned
 
 pytestmark = pytest.mark.slow
 DEMO = ("--profile", "profiles/demo")
@@ -150,34 +150,38 @@ def test_adding_a_dataset_reruns_only_it_and_what_trains_on_it(demo, edit):
     descriptor = yaml.safe_load((demo / "config/datasets/med_node.yaml").read_text()) | {"name": "our_clinic"}
     edit("config/datasets/our_clinic.yaml", "", yaml.safe_dump(descriptor))
     edit("config.yaml", "  - isic_2024\n", "  - isic_2024\n  - our_clinic\n")
-    jobs = planned(demo, *DEMO)
+    todo = plan(demo, *DEMO)
+    jobs = todo.counts
     own = ["download_archive", "index_dataset", "prepare_shard", "caption_shard", "encode_shard", "decide_rows"]
     for rule in own:
-        assert jobs[rule] == 1 and "our_clinic" in planned_jobs(demo, rule, *DEMO)[0]
+        assert jobs[rule] == 1 and "our_clinic" in todo.jobs[rule][0]
     assert jobs["train_lora"] == 1 and jobs["sample_shard"] == 4
     assert "fetch_model" not in jobs and "collect_test_images" not in jobs and "score_zero_shot" not in jobs
 
 
 def test_editing_a_label_mapping_reruns_the_dataset_and_what_looks_at_it(demo, edit):
     edit("config/datasets/isic_2020.yaml", "lentigo NOS: benign", "lentigo NOS: ambiguous")
-    jobs = planned(demo, *DEMO)
+    todo = plan(demo, *DEMO)
+    jobs = todo.counts
     assert "download_archive" not in jobs and "fetch_model" not in jobs
     for rule in ("index_dataset", "prepare_shard", "caption_shard", "encode_shard"):
-        assert jobs[rule] == 1 and "isic_2020" in planned_jobs(demo, rule, *DEMO)[0]
+        assert jobs[rule] == 1 and "isic_2020" in todo.jobs[rule][0]
     # its own slice and those of the datasets listed after it
-    assert len(planned_jobs(demo, "decide_rows", *DEMO)) == jobs["decide_rows"] == 7
+    assert len(todo.jobs["decide_rows"]) == jobs["decide_rows"] == 7
     assert jobs["train_lora"] == 1
 
 
 def test_editing_a_training_setting_touches_no_data(demo, edit):
     edit("config/demo.yaml", "learning_rate:", "weight_decay: 0.5\n  learning_rate:")
-    jobs = planned(demo, *DEMO)
+    todo = plan(demo, *DEMO)
+    jobs = todo.counts
     assert jobs["train_lora"] == 1 and jobs["sample_shard"] == 4
     data = {"download_archive", "index_dataset", "prepare_shard", "caption_shard", "encode_shard", "decide_rows"}
     assert not data & set(jobs) and "score_zero_shot" not in jobs
     # real images are drawn as before, and so are their arms
-    assert all("source=dermaflux" in job for job in planned_jobs(demo, "draw_images", *DEMO))
-    assert not any("arm=real160," in job for job in planned_jobs(demo, "train_classifier", *DEMO))
+    assert ["source=dermaflux" in job for job in todo.jobs["draw_images"]] == [True, True]
+    arms = {job.split("arm=")[1].split(",")[0] for job in todo.jobs["train_classifier"]}
+    assert arms == {"real160_dermaflux160", "dermaflux160"}
 
 
 def test_a_changed_prompt_does_not_go_unnoticed(demo, edit):

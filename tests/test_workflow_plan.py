@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from workflow import SNAKEMAKE, fresh_clone, planned, planned_jobs, snakemake
+from workflow import SNAKEMAKE, fresh_clone, plan, planned, snakemake
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def test_each_target_asks_for_its_stage_and_what_it_needs(clone, jobs, target):
 
 
 def test_images_that_may_not_be_redistributed_are_used_but_not_published(clone):
-    published = planned_jobs(clone, "write_corpus_shard", "corpus")
+    published = plan(clone, "corpus").jobs["write_corpus_shard"]
     assert not any("ddi" in job for job in published)
-    assert any("dataset=ddi" in job for job in planned_jobs(clone, "encode_shard", "lora"))
+    assert any("dataset=ddi" in job for job in plan(clone, "lora").jobs["encode_shard"])
 
 
 def test_the_rule_graph_can_be_drawn(clone):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import ROOT
@@ -36,18 +37,29 @@ def snakemake(folder, *arguments, check=True, **options):
     return done
 
 
-def planned(folder, *arguments):
-    """Rule -> number of jobs that Snakemake would run in `folder`."""
-    output = snakemake(folder, "-n", *arguments).stdout
+@dataclass(frozen=True)
+class Plan:
+    """What Snakemake would run: `counts`, rule -> number of jobs; `jobs`, rule -> wildcards as Snakemake prints them."""
+
+    counts: dict
+    jobs: dict
+
+
+def plan(folder, *arguments):
+    """The plan of a dry run in `folder`."""
+    output = snakemake(folder, "-n", *arguments, "--quiet", "host").stdout  # a profile may hide the jobs
     table = re.search(r"^Job stats:\n(.*?)^total", output, re.M | re.S)
     if table is None:
         assert "Nothing to be done" in output, output[-3000:]
-        return {}
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.M) if rule != "all"}
+        return Plan({}, {})
+    counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.M) if rule != "all"}
+    jobs = {rule: set() for rule in counts}
+    for block in output.split("\nrule ")[1:]:
+        rule, wildcards = block.split(":")[0], re.search(r"wildcards: (.*)", block)
+        jobs.setdefault(rule, set()).update([wildcards[1]] if wildcards else [])
+    return Plan(counts, {rule: sorted(its) for rule, its in jobs.items()})
 
 
-def planned_jobs(folder, rule, *arguments):
-    """Wildcards (as Snakemake prints them) of the jobs of `rule` that would run."""
-    output = snakemake(folder, "-n", *arguments, "--quiet", "host").stdout  # a profile may hide the jobs
-    blocks = output.split("\nrule ")
-    return sorted({m[1] for b in blocks if b.startswith(f"{rule}:") and (m := re.search(r"wildcards: (.*)", b))})
+def planned(folder, *arguments):
+    """Rule -> number of jobs that Snakemake would run in `folder`."""
+    return plan(folder, *arguments).counts
