@@ -66,7 +66,8 @@ def say(message):
         print(message, file=_terminal, flush=True)
 
 
-def _duration(seconds):
+def duration(seconds):
+    """`seconds` (float) in words, such as "2 min 05 s"."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
@@ -86,6 +87,6 @@ def progress(items, what, total=None, done=0, every=10.0, unit="images"):
         now = time.monotonic()
         if now - said >= every and done + count < total:
             rate = count / (now - start)
-            left = _duration((total - done - count) / rate)
+            left = duration((total - done - count) / rate)
             say(f"{what}: {done + count:,} of {total:,} {unit}, {rate:.3g}/s, {left} left")
             said = now

@@ -1,7 +1,5 @@
 """The duplicate and leakage report over all slices of the manifest."""
 
-import pandas as pd
-
 from dermaflux.plots import picture_sheet
 from dermaflux.tables import read_frame, write_csv
 
@@ -35,9 +33,3 @@ def report_leakage(manifests, shards, pairs, matrix, sheet, examples=12):
         pair_rows.append((f"excluded: {reason}", [images[i] for i in kept["image_id"]]))
         pair_rows.append(("its partner", [images[i] for i in kept["duplicate_of"]]))
     picture_sheet([row for row in pair_rows if row[1]] or [("no duplicates found", [])], sheet)
-
-
-def leak_counts(manifests):
-    """Images excluded for each reason, as a dict, most first."""
-    rows = pd.concat([read_frame(path, ["exclude_reason"]) for path in manifests])
-    return {reason: int(n) for reason, n in rows["exclude_reason"].value_counts().items()}

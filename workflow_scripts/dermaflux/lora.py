@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from dermaflux import flux, lora_formats
 from dermaflux.errors import UserError
 from dermaflux.files import atomic_path, fingerprint, read_json, sha256_file, write_text
-from dermaflux.job import _duration, say
+from dermaflux.job import duration, say
 from dermaflux.latents import Latents
 from dermaflux.models import RECORD, model_revision
 from dermaflux.tables import read_table
@@ -268,7 +268,7 @@ def train_lora(
             speed = (step + 1 - done) / (now - started)
             say(
                 f"train_lora {name}: step {step + 1:,} of {steps:,}, loss {sum(recent) / len(recent):.4f}, "
-                f"{speed:.3g} steps/s, {_duration((steps - step - 1) / speed)} left"
+                f"{speed:.3g} steps/s, {duration((steps - step - 1) / speed)} left"
             )
             said = now
         if (step + 1) % checkpoint_every == 0 or step + 1 == last:

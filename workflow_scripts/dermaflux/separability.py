@@ -1,7 +1,6 @@
 """Do synthetic images show what their label says? A plain model of measured attributes, trained on real images, judges."""
 
 import numpy as np
-import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -54,8 +53,3 @@ def audit_separability(manifests, shards, generators, output, images, seed):
         auc = roc_auc_score(malignant, model.predict_proba(features)[:, 1])
         result[name] = {"roc_auc": float(auc), "images": len(malignant)}
     write_json(output, result)
-
-
-def separability_table(path):
-    """The audit's JSON as a DataFrame with columns set, roc_auc, images."""
-    return pd.read_json(path, orient="index").rename_axis("set").reset_index()
