@@ -64,7 +64,7 @@ rule report:
 
 onstart:
     try:
-        check_before_start(workflow.dag.needrun_jobs(), CONFIG.caption.captioner)
+        check_before_start(workflow.dag.needrun_jobs(), CONFIG.captioners[CONFIG.caption.captioner].backend)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

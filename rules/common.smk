@@ -24,6 +24,7 @@ ARMS = all_arms(CONFIG.classify)
 ARMS_BY_NAME = {arm.name: arm for arm in ARMS}
 CLASSIFIERS = {classifier.name: classifier for classifier in CONFIG.classify.classifiers}
 GENERATORS = {generator.name: generator for generator in CONFIG.generators}
+CAPTION_MODEL = CONFIG.caption_model(CONFIG.caption.captioner)
 ZERO_SHOT = {model.name: model for model in CONFIG.zero_shot}
 
 
@@ -76,13 +77,13 @@ def adapter_files(adapter):
 def used_models():
     """Names of the models that this configuration uses."""
     users = [
-        CONFIG.caption,
         CONFIG.lora,
         *CONFIG.samplers(),
         *CLASSIFIERS.values(),
         *ZERO_SHOT.values(),
     ]
-    return list(dict.fromkeys(user.model for user in users if user.model is not None))
+    names = [CAPTION_MODEL, *(user.model for user in users)]
+    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 # The corpus

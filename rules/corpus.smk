@@ -63,7 +63,7 @@ rule write_corpus_card:
         mem_mb=2000,
         runtime=20,
     params:
-        captioner=f"{CONFIG.caption.captioner} {CONFIG.models.get(CONFIG.caption.model, '')}",
+        captioner=f"{CONFIG.caption.captioner} {CONFIG.models.get(CAPTION_MODEL, '')}",
         descriptors=[
             DATASETS[dataset].model_dump(include={"name", "title", "url", "licence", "citation", "redistribute"})
             for dataset in corpus_datasets()

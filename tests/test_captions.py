@@ -18,7 +18,9 @@ def shard(path, count=6):
 
 def caption(folder, captioner="measured"):
     out = folder / "captions.parquet"
-    caption_shard(shard(folder / "images.parquet"), out, captioner, None, PROMPT, TEMPLATE, 0, "shard")
+    caption_shard(
+        shard(folder / "images.parquet"), out, captioner, {"backend": captioner}, None, PROMPT, TEMPLATE, 0, "shard"
+    )
     return out
 
 
@@ -34,7 +36,17 @@ def test_every_kept_image_gets_a_caption_in_the_papers_form(tmp_path):
 
 def test_the_words_differ_between_the_labels(tmp_path):
     write_table(tmp_path / "images.parquet", painted_rows(40, 5, split="train", scale=128), IMAGES)
-    caption_shard(tmp_path / "images.parquet", tmp_path / "c.parquet", "measured", None, PROMPT, TEMPLATE, 0, "shard")
+    caption_shard(
+        tmp_path / "images.parquet",
+        tmp_path / "c.parquet",
+        "measured",
+        {"backend": "measured"},
+        None,
+        PROMPT,
+        TEMPLATE,
+        0,
+        "shard",
+    )
     frame = read_frame(tmp_path / "c.parquet")
     smooth = frame["border"].str.contains("smooth")
     malignant = frame["caption"].str.contains("a malignant lesion")

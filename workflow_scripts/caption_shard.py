@@ -8,6 +8,7 @@ with job(snakemake.log[0]):
         images=snakemake.input.images,
         output=snakemake.output.captions,
         captioner=snakemake.params.captioner,
+        settings=snakemake.params.settings,
         revision=read_json(model)["revision"] if model else None,
         prompt=snakemake.params.prompt,
         template=snakemake.params.template,

@@ -49,13 +49,14 @@ def _measured(row, prompt, seed):
 CAPTIONERS = {"measured": _measured}
 
 
-def caption_shard(images, output, captioner, revision, prompt, template, seed, what):
+def caption_shard(images, output, captioner, settings, revision, prompt, template, seed, what):
     """Caption every kept image of a shard.
 
     Args:
         images: path of a shard (tables.IMAGES).
         output: path of the captions (tables.CAPTIONS), one row for each kept image.
-        captioner: name of the backend, one of CAPTIONERS.
+        captioner: name of the captioner, which goes into the table.
+        settings: dict of the captioner's settings (config.Captioner); `backend` is one of CAPTIONERS.
         revision: of the captioner's model; None for `measured`.
         prompt, template: str with {label}; the template also with {description}.
         what: the shard's name, for progress.
@@ -63,15 +64,21 @@ def caption_shard(images, output, captioner, revision, prompt, template, seed, w
     Raises:
         UserError: this version has no such captioner.
     """
-    check_captioner(captioner)
+    backend = settings["backend"]
+    check_captioner(backend)
     rows = read_table(images, ["image_id", "image", "label", "drop_reason"])
     kept = [row for row in rows.to_pylist() if row["drop_reason"] is None]
     with table_writer(output, CAPTIONS) as write:
-        write([_caption_row(row, captioner, revision, prompt, template, seed) for row in progress(kept, what)])
+        write(
+            [
+                _caption_row(row, CAPTIONERS[backend], captioner, revision, prompt, template, seed)
+                for row in progress(kept, what)
+            ]
+        )
 
 
-def _caption_row(row, captioner, revision, prompt, template, seed):
-    words = CAPTIONERS[captioner](row, prompt, seed)
+def _caption_row(row, describe_image, captioner, revision, prompt, template, seed):
+    words = describe_image(row, prompt, seed)
     caption = template.format(label=row["label"], description=words["description"])
     return {
         "image_id": row["image_id"],

@@ -8,7 +8,7 @@ from dermaflux.closed import Closed, validate
 from dermaflux.descriptors import load_descriptor
 from dermaflux.errors import UserError
 
-BUILT_IN_CAPTIONERS = ("measured",)  # those of dermaflux.captions
+BUILT_IN_CAPTIONERS = ("measured",)  # backends of dermaflux.captions
 Label = Literal["benign", "malignant"]
 Name = Field(pattern="^[a-z0-9_]+$")
 
@@ -45,9 +45,69 @@ class Manifest(Closed):
     near_duplicate_rmse: float = Field(ge=0, le=1)
 
 
+class _Chat(Closed):
+    """What a captioner that is asked over HTTP has in common with others of its kind."""
+
+    temperature: float = Field(ge=0)
+    max_tokens: int = Field(gt=0)
+    attempts: int = Field(gt=0)
+    in_flight: int = Field(gt=0)
+    reply_timeout: float = Field(gt=0)
+
+
+class VllmCaptioner(_Chat):
+    """A model of `models`, served by a `vllm serve` of the caption job's own."""
+
+    backend: Literal["vllm"]
+    model: str
+    command: list[str] = Field(min_length=1)
+    arguments: list[str]
+    start_timeout: float = Field(gt=0)
+
+
+class OpenAICaptioner(_Chat):
+    """Any OpenAI-compatible endpoint: the images are sent to whoever runs it."""
+
+    backend: Literal["openai"]
+    url: str
+    served_model: str
+    key: str | None
+    requests_per_minute: float | None = Field(gt=0)
+    dollars_per_million_tokens: tuple[float, float]
+
+
+class TransformersCaptioner(Closed):
+    """A model of `models`, in the job's own process: the reference that others are held against."""
+
+    backend: Literal["transformers"]
+    model: str
+    temperature: float = Field(ge=0)
+    max_tokens: int = Field(gt=0)
+    attempts: int = Field(gt=0)
+
+
+class MeasuredCaptioner(Closed):
+    """Computed from pixels (dermaflux.measure)."""
+
+    backend: Literal["measured"]
+
+
+class ImportedCaptioner(Closed):
+    """Captions that somebody else wrote, in a table or zip."""
+
+    backend: Literal["imported"]
+    file: str
+    sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
+
+
+Captioner = Annotated[
+    VllmCaptioner | OpenAICaptioner | TransformersCaptioner | MeasuredCaptioner | ImportedCaptioner,
+    Discriminator("backend"),
+]
+
+
 class Caption(Closed):
-    captioner: Literal["measured", "vllm"]
-    model: str | None
+    captioner: str
     prompt: str
     template: str
     seed: int
@@ -58,6 +118,12 @@ class Caption(Closed):
         if "{label}" not in text:
             raise ValueError("must contain {label}")
         return text
+
+
+class CaptionComparison(Closed):
+    captioners: list[str]
+    images: int = Field(gt=0)
+    seed: int
 
 
 class Lora(Closed):
@@ -192,7 +258,9 @@ class Config(Closed):
     labels: Labels
     prepare: Prepare
     manifest: Manifest
+    captioners: dict[str, Captioner]
     caption: Caption
+    caption_comparison: CaptionComparison
     lora: Lora
     generators: list[Generator]
     classify: Classify
@@ -201,7 +269,11 @@ class Config(Closed):
 
     @model_validator(mode="after")
     def _names_are_known(self):
-        models = [("caption.model", self.caption.model), ("lora.model", self.lora.model)]
+        for key, name in self._used_captioners():
+            if name not in self.captioners:
+                raise ValueError(f"{key}: {name!r} is not in `captioners` ({', '.join(self.captioners)})")
+        models = [("lora.model", self.lora.model)]
+        models += [(f"captioners.{name}.model", self.caption_model(name)) for name in self.captioners]
         models += [(f"generators.{g.name}.model", g.model) for g in self.samplers()]
         models += [(f"classify.classifiers.{c.name}.model", c.model) for c in self.classify.classifiers]
         models += [(f"zero_shot.{z.name}.model", z.model) for z in self.zero_shot]
@@ -226,6 +298,15 @@ class Config(Closed):
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError("datasets: a name stands twice")
         return self
+
+    def _used_captioners(self):
+        yield "caption.captioner", self.caption.captioner
+        for name in self.caption_comparison.captioners:
+            yield "caption_comparison.captioners", name
+
+    def caption_model(self, captioner):
+        """Which of `models` the captioner (its name) runs on this machine, or None."""
+        return getattr(self.captioners[captioner], "model", None)
 
     def samplers(self):
         """The generators that are sampled here."""
@@ -262,10 +343,10 @@ def parse_config(values, source="config.yaml"):
     return validate(Config, values, source)
 
 
-def check_captioner(captioner):
-    """Raise a UserError if this version has no captioner of that name (the paper's run is planned all the same)."""
-    if captioner not in BUILT_IN_CAPTIONERS:
+def check_captioner(backend):
+    """Raise a UserError if this version has no captioner of that kind (the paper's run is planned all the same)."""
+    if backend not in BUILT_IN_CAPTIONERS:
         raise UserError(
-            f"captioner {captioner!r} is not built into this version; it has: {', '.join(BUILT_IN_CAPTIONERS)}. "
-            "Set `caption.captioner: measured` and `caption.model: null` to go on without it."
+            f"captioner {backend!r} is not built into this version; it has: {', '.join(BUILT_IN_CAPTIONERS)}. "
+            "Set `caption.captioner: measured` to go on without it."
         )
