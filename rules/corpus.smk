@@ -16,6 +16,7 @@ rule decide_rows:
         runtime=60,
     params:
         datasets=lambda wildcards: decided_with(wildcards.dataset),
+        groups=CONFIG.manifest.groups,
         shards=lambda wildcards: [len(shard_numbers(dataset)) for dataset in decided_with(wildcards.dataset)],
         near_duplicate_bits=CONFIG.manifest.near_duplicate_bits,
         near_duplicate_rmse=CONFIG.manifest.near_duplicate_rmse,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaflux.images import choose_scale, phash, prepare_image, prepare_shard, small_grey, square, thumbnail
+from dermaflux.images import choose_scale, phash, prepare_image, prepare_shard, small_grey, square
 from dermaflux.painter import lesion_parameters, paint
 from dermaflux.tables import IMAGES, INDEX, read_table, write_table
 
@@ -169,10 +169,6 @@ def test_a_squashed_and_saved_again_copy_is_near_its_original(side):
         assert bits(original["phash"], squashed["phash"]) <= 4
         thumbnails = [np.frombuffer(row["thumbnail"], np.uint8) / 255 for row in (original, squashed)]
         assert np.sqrt(np.mean((thumbnails[0] - thumbnails[1]) ** 2)) < 0.02
-
-
-def test_thumbnails_are_16_by_16_bytes():
-    assert len(thumbnail(small_grey(lesion()))) == 256
 
 
 # Shards

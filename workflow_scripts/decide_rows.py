@@ -14,6 +14,7 @@ with job(snakemake.log[0]):
         datasets=datasets,
         output=snakemake.output.manifest,
         test_sets=snakemake.params.test_sets,
+        groups=snakemake.params.groups,
         near_duplicate_bits=snakemake.params.near_duplicate_bits,
         near_duplicate_rmse=snakemake.params.near_duplicate_rmse,
     )

@@ -41,7 +41,8 @@ class Prepare(Closed):
 
 class Manifest(Closed):
     test_sets: list[str]
-    near_duplicate_bits: int = Field(ge=0, le=16)
+    groups: list[Literal["lesion", "patient"]]
+    near_duplicate_bits: int = Field(ge=0, le=7)
     near_duplicate_rmse: float = Field(ge=0, le=1)
 
 

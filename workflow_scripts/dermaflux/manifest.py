@@ -7,11 +7,15 @@ added at the end decides its own rows and no others.
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from dermaflux.duplicates import near_pairs, thumbnail_rmse
-from dermaflux.tables import MANIFEST, read_frame, write_table
+from dermaflux.duplicates import Pictures, near_duplicates
+from dermaflux.images import THUMBNAIL_SIDE
+from dermaflux.tables import MANIFEST, read_frame, read_table, write_table
 
-COLUMNS = ["image_id", "source_width", "source_height", "scale", "sha256", "pixel_sha256", "phash", "thumbnail", "label", "split", "drop_reason"]  # fmt: skip
+COLUMNS = ["image_id", "source_width", "source_height", "scale", "sha256", "pixel_sha256", "phash", "label", "split", "drop_reason"]  # fmt: skip
+GROUPS = ("lesion", "patient")
 
 
 def load_rows(datasets):
@@ -21,16 +25,37 @@ def load_rows(datasets):
         datasets: list of (name, index path, image shard paths).
 
     Returns:
-        DataFrame with COLUMNS, dataset, shard, lesion_id (null where unknown; otherwise unique across datasets).
+        (rows, thumbnails): DataFrame with COLUMNS, dataset, shard, lesion_id and patient_id (null where unknown;
+        otherwise unique across datasets); uint8 [rows, 32, 32], zeros where there is no picture.
     """
-    frames = []
+    frames, thumbnails = [], []
     for name, index, images in datasets:
-        rows = read_frame(images, COLUMNS)
-        rows = rows.merge(read_frame(index, ["image_id", "shard", "lesion_id"]), on="image_id", validate="1:1")
-        rows["dataset"] = name
-        rows["lesion_id"] = name + "/" + rows["lesion_id"]
-        frames.append(rows.sort_values("image_id"))
-    return pd.concat(frames, ignore_index=True)
+        table = read_table(images, [*COLUMNS, "thumbnail"])
+        order = pc.sort_indices(table["image_id"])
+        table = table.take(order)
+        thumbnails.append(_as_array(table["thumbnail"]))
+        rows = table.drop_columns("thumbnail").to_pandas()
+        known = read_frame(index, ["image_id", "shard", *(f"{group}_id" for group in GROUPS)])
+        rows = rows.merge(known, on="image_id", validate="1:1", how="left")
+        for group in GROUPS:
+            rows[f"{group}_id"] = name + "/" + rows[f"{group}_id"]
+        frames.append(rows.assign(dataset=name))
+    return pd.concat(frames, ignore_index=True), np.concatenate(thumbnails)
+
+
+def _as_array(column):
+    """A column of thumbnails (bytes) as uint8 [n, 32, 32], without a Python object for each."""
+    size = THUMBNAIL_SIDE**2
+    filled = pc.fill_null(column, bytes(size)).cast(pa.binary(size))
+    chunks = [np.frombuffer(c.buffers()[1], np.uint8)[c.offset * size :][: len(c) * size] for c in filled.chunks]
+    flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
+    return flat.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+
+
+def _pictures(rows, thumbnails):
+    """What near duplicates are found by, for `rows` (labelled by their place in `thumbnails`)."""
+    aspect = (rows["source_width"] / rows["source_height"]).to_numpy(float)
+    return Pictures(rows["phash"].to_numpy(np.uint64), thumbnails[rows.index], aspect)
 
 
 def _first_by(others, column):
@@ -38,16 +63,13 @@ def _first_by(others, column):
     return known.set_index(column)["image_id"]
 
 
-def _near(rows, others, bits, rmse):
+def _near(rows, others, thumbnails, bits, rmse, crops):
     """For each of `rows` the first of `others` (by position) that is a near duplicate, as a Series by row label."""
     if rows.empty or others.empty:
         return pd.Series(dtype=object)
-    i, j = near_pairs(rows["phash"].to_numpy(np.uint64), others["phash"].to_numpy(np.uint64), bits)
-    differ = rows["image_id"].to_numpy()[i] != others["image_id"].to_numpy()[j]
+    i, j = near_duplicates(_pictures(rows, thumbnails), _pictures(others, thumbnails), bits, rmse, crops)
+    differ = rows.index.to_numpy()[i] != others.index.to_numpy()[j]
     i, j = i[differ], j[differ]
-    pixels = [np.frombuffer(b"".join(f["thumbnail"]), np.uint8).reshape(len(f), -1) for f in (rows, others)]
-    close = np.array(thumbnail_rmse(pixels[0][i], pixels[1][j]) <= rmse, bool)
-    i, j = i[close], j[close]
     first = np.unique(i, return_index=True)[1]  # pairs are sorted: the first of each i has the smallest j
     return pd.Series(others["image_id"].to_numpy()[j[first]], index=rows.index[i[first]])
 
@@ -61,13 +83,14 @@ def _exclude(rows, partners, reason):
     rows.loc[chosen, "duplicate_of"] = partners.reindex(rows.index[chosen])
 
 
-def decide_rows(dataset, all_rows, test_sets, bits, rmse):
+def decide_rows(dataset, all_rows, thumbnails, test_sets, groups, bits, rmse):
     """The slice of the manifest for `dataset`.
 
     Args:
         dataset: its name.
-        all_rows: DataFrame of `load_rows`: the datasets up to this one in their order, and those with test images.
+        all_rows, thumbnails: of `load_rows`: the datasets up to this one in their order, and those with test images.
         test_sets: names of the datasets whose test split is the test set.
+        groups: which of GROUPS must not be in both training and test.
         bits, rmse: what a near duplicate is, see the configuration's `manifest`.
 
     Returns:
@@ -90,28 +113,34 @@ def decide_rows(dataset, all_rows, test_sets, bits, rmse):
     # up to and including this dataset: where a test-bearing dataset stands later in the list, its training rows do not count
     last = all_rows.index[all_rows["dataset"] == dataset].max() if len(rows) else -1
     train = kept[(kept["split"] == "train") & (kept.index <= last)]
-    mine = rows[rows["use"].isna()]
+
+    def undecided():
+        return rows[rows["use"].isna()]
 
     for column in ("sha256", "pixel_sha256"):
-        _exclude(rows, mine[column].map(_first_by(test, column)), "duplicate_of_test")
-    _exclude(rows, mine["lesion_id"].map(_first_by(test, "lesion_id")), "lesion_in_test")
-    _exclude(rows, _near(mine, test, bits, rmse), "near_duplicate_of_test")
+        _exclude(rows, undecided()[column].map(_first_by(test, column)), "duplicate_of_test")
+    for group in groups:
+        column = f"{group}_id"
+        _exclude(rows, undecided()[column].map(_first_by(test, column)), f"{group}_in_test")
+    _exclude(rows, _near(undecided(), test, thumbnails, bits, rmse, crops=True), "near_duplicate_of_test")
     for column in ("sha256", "pixel_sha256"):
+        mine = undecided()
         first = mine[column].map(_first_by(train, column))
         _exclude(rows, first[first != mine["image_id"]], "duplicate")
-    _exclude(rows, _earlier_near(mine, train, bits, rmse), "near_duplicate")
+    _exclude(rows, _earlier_near(undecided(), train, thumbnails, bits, rmse), "near_duplicate")
     rows.loc[rows["use"].isna(), "use"] = "train"
     return rows[MANIFEST.names]
 
 
-def _earlier_near(mine, train, bits, rmse):
+def _earlier_near(mine, train, thumbnails, bits, rmse):
     """Near duplicates among the training rows that stand before each row (row labels grow in the order of the list)."""
-    near = _near(mine, train, bits, rmse)
+    near = _near(mine, train, thumbnails, bits, rmse, crops=False)
     position = pd.Series(train.index, index=train["image_id"])
     return near[position.reindex(near).to_numpy() < near.index.to_numpy()] if len(near) else near
 
 
-def write_slice(dataset, datasets, output, test_sets, near_duplicate_bits, near_duplicate_rmse):
+def write_slice(dataset, datasets, output, test_sets, groups, near_duplicate_bits, near_duplicate_rmse):
     """Decide the rows of `dataset` and write its slice; `datasets` as for `load_rows`."""
-    rows = decide_rows(dataset, load_rows(datasets), test_sets, near_duplicate_bits, near_duplicate_rmse)
-    write_table(output, rows, MANIFEST)
+    rows, thumbnails = load_rows(datasets)
+    decided = decide_rows(dataset, rows, thumbnails, test_sets, groups, near_duplicate_bits, near_duplicate_rmse)
+    write_table(output, decided, MANIFEST)

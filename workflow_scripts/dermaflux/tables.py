@@ -31,8 +31,8 @@ INDEX = _schema(
     modality=S, fitzpatrick=S, licence=S, shard=I, drop_reason=S,
 )  # fmt: skip
 
-# A dropped row has no image and a drop_reason. thumbnail: the whole image squashed to 16 x 16, 8-bit grey, row by row;
-# with phash it finds near duplicates, also of copies that were squashed to a square.
+# A dropped row has no image and a drop_reason. thumbnail: the whole image squashed to 32 x 32, 8-bit grey, row by row;
+# phash is computed from it, and those of parts of the image can be: near duplicates are found by them.
 IMAGES = _schema(
     image_id=S, image=IMAGE, source_width=I, source_height=I, scale=I, sha256=S, pixel_sha256=S, phash=pa.uint64(),
     thumbnail=pa.binary(), label=S, split=S, drop_reason=S,
