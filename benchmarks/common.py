@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-import numpy as np
-import simplejpeg
+import numpy as np  # noqa: E402
+import simplejpeg  # noqa: E402
 
 
 def painted_jpegs(count, width, height, grain=4.0):
@@ -29,3 +30,9 @@ def table(header, rows):
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     print(flush=True)
+
+
+def peak_gigabytes():
+    """The most memory that this process has held so far."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6

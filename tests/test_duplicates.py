@@ -51,7 +51,8 @@ def pictures_of(images):
     """Pictures of Pillow images."""
     greys = [small_grey(np.asarray(image.convert("RGB"))) for image in images]
     hashes = np.array([phash(grey) for grey in greys], np.uint64)
-    return Pictures(hashes, np.stack(greys), np.array([image.width / image.height for image in images]))
+    aspect = np.array([image.width / image.height for image in images])
+    return Pictures(hashes, aspect, np.stack(greys), np.arange(len(images)))
 
 
 def painted(count, size=(300, 225)):
@@ -117,8 +118,7 @@ def test_copies_of_real_lesions_are_found(kind):
 @pytest.mark.skipif(not REAL.exists(), reason="the real images may not be committed")
 def test_different_real_lesions_are_not_taken_for_copies():
     pictures = pictures_of([Image.open(path) for path in sorted(Path(REAL).glob("*/images/*"))])
-    i, j = near_duplicates(pictures, pictures, BITS, RMSE, crops=True)
-    assert (i == j).all()
+    assert len(near_duplicates(pictures, pictures, BITS, RMSE, crops=True)[0]) == 0  # and none of itself
 
 
 def test_the_hash_of_a_view_is_that_of_the_picture_cut_out():
@@ -136,12 +136,12 @@ def test_a_square_picture_has_no_view_of_its_square():
 
 
 def test_pixels_decide_where_hashes_are_equal():
-    flat = np.full((1, 32, 32), 100, np.uint8)
-    square = np.ones(1)
-    left = Pictures(np.array([7], np.uint64), flat, square)
-    for grey, pairs in ((103, 1), (120, 0)):
-        right = Pictures(np.array([7], np.uint64), np.full((1, 32, 32), grey, np.uint8), square)
-        assert len(near_duplicates(left, right, BITS, RMSE, crops=False)[0]) == pairs
+    def grey(value):
+        flat = np.full((1, 32, 32), value, np.uint8)
+        return Pictures(np.array([7], np.uint64), np.ones(1), flat, np.zeros(1, np.int64))
+
+    for value, pairs in ((103, 1), (120, 0)):
+        assert len(near_duplicates(grey(100), grey(value), BITS, RMSE, crops=False)[0]) == pairs
 
 
 def test_nothing_is_a_copy_of_nothing():

@@ -20,17 +20,22 @@ CONFIRM_CHUNK = 1 << 14  # pairs whose pixels are compared at once
 class Pictures(NamedTuple):
     """What near duplicates are found by.
 
-    phash: uint64 [n], of the whole picture. thumbnails: uint8 [n, 32, 32], the whole picture squashed, grey.
-    aspect: float64 [n], width / height of the source.
+    phash: uint64 [n], of the whole picture. aspect: float64 [n], width / height of the source.
+    thumbnails: uint8 [m, 32, 32], whole pictures squashed, grey; rows: int64 [n], which of them are these pictures'.
     """
 
     phash: np.ndarray
-    thumbnails: np.ndarray
     aspect: np.ndarray
+    thumbnails: np.ndarray  # shared, not copied: half a gigabyte for the whole corpus
+    rows: np.ndarray
 
-    def take(self, rows):
-        """The pictures at `rows` (bool or int array)."""
-        return Pictures(self.phash[rows], self.thumbnails[rows], self.aspect[rows])
+    def take(self, which):
+        """The pictures `which` (bool or int array)."""
+        return Pictures(self.phash[which], self.aspect[which], self.thumbnails, self.rows[which])
+
+    def pixels(self):
+        """float32 [n, 32, 32]."""
+        return self.thumbnails[self.rows].astype(np.float32)
 
 
 class View(NamedTuple):
@@ -154,10 +159,10 @@ def view_hashes(pictures, view):
     """
     rows, hashes = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     for which, vertical, horizontal in _view_axes(view, pictures.aspect):
-        for some in np.array_split(which, max(1, len(which) >> 16)):
-            low = (DCT @ vertical) @ pictures.thumbnails[some].astype(np.float32) @ (DCT @ horizontal).T
+        for some in np.array_split(which, max(1, len(which) >> 15)):
+            low = (DCT @ vertical) @ pictures.take(some).pixels() @ (DCT @ horizontal).T
             low = low.reshape(len(some), 64)
-            bits = low > np.median(low, axis=1, keepdims=True)
+            bits = low > np.partition(low, (31, 32), axis=1)[:, 31:33].mean(axis=1, keepdims=True)
             rows.append(some)
             hashes.append(np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64))
     return np.concatenate(rows), np.concatenate(hashes)
@@ -171,11 +176,11 @@ def _halved(pictures):
 
 def _rmse(whole, part, view):
     """Root mean square difference (0 to 1) between the view of pictures `whole` and the pictures `part`: float [n]."""
-    seen = whole.thumbnails.astype(np.float32)
+    seen = whole.pixels()
     if view is not None:
         for rows, vertical, horizontal in _view_axes(view, whole.aspect):
             seen[rows] = vertical @ seen[rows] @ horizontal.T
-    difference = _halved(seen) - _halved(part.thumbnails.astype(np.float32))
+    difference = _halved(seen) - _halved(part.pixels())
     return np.sqrt((difference**2).mean(axis=1)) / 255
 
 
@@ -187,6 +192,9 @@ def _copies(whole, part, view, bits, rmse):
         rows, hashes = view_hashes(whole, view)
         i, j = near_pairs(hashes, part.phash, bits)
         i = rows[i]
+    if whole.thumbnails is part.thumbnails:  # a picture is no copy of itself
+        others = whole.rows[i] != part.rows[j]
+        i, j = i[others], j[others]
     close = [np.empty(0, bool)]
     for first in range(0, len(i), CONFIRM_CHUNK):
         some = slice(first, first + CONFIRM_CHUNK)
@@ -205,7 +213,8 @@ def near_duplicates(left, right, bits, rmse, crops):
         crops: whether small crops are looked for, too; central squares always are.
 
     Returns:
-        (i, j): int64 [k] each, indices into left and right, sorted by i, then j, without repeats.
+        (i, j): int64 [k] each, indices into left and right, sorted by i, then j, without repeats; where both share their
+        thumbnails, no picture is paired with itself.
     """
     found = [_copies(left, right, None, bits, rmse)]
     for view in [SQUARE, *(CROPS if crops else [])]:

@@ -28,34 +28,46 @@ def load_rows(datasets):
         (rows, thumbnails): DataFrame with COLUMNS, dataset, shard, lesion_id and patient_id (null where unknown;
         otherwise unique across datasets); uint8 [rows, 32, 32], zeros where there is no picture.
     """
-    frames, thumbnails = [], []
+    frames = []
     for name, index, images in datasets:
-        table = read_table(images, [*COLUMNS, "thumbnail"])
-        order = pc.sort_indices(table["image_id"])
-        table = table.take(order)
-        thumbnails.append(_as_array(table["thumbnail"]))
-        rows = table.drop_columns("thumbnail").to_pandas()
+        rows = read_frame(images, COLUMNS)
+        rows["place"] = np.arange(len(rows))
         known = read_frame(index, ["image_id", "shard", *(f"{group}_id" for group in GROUPS)])
         rows = rows.merge(known, on="image_id", validate="1:1", how="left")
         for group in GROUPS:
             rows[f"{group}_id"] = name + "/" + rows[f"{group}_id"]
-        frames.append(rows.assign(dataset=name))
-    return pd.concat(frames, ignore_index=True), np.concatenate(thumbnails)
+        frames.append(rows.assign(dataset=name).sort_values("image_id"))
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.drop(columns="place"), _load_thumbnails(datasets, [frame["place"] for frame in frames], len(rows))
+
+
+def _load_thumbnails(datasets, places, count):
+    """uint8 [count, 32, 32]: row by row, as `load_rows` sorts them; `places`: where each row stands in its shards."""
+    thumbnails, first = np.empty((count, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8), 0
+    for (_, _, images), place in zip(datasets, places):
+        target = np.empty(len(place), np.int64)
+        target[place] = first + np.arange(len(place))
+        done = 0
+        for path in images:
+            some = _as_array(read_table(path, ["thumbnail"])["thumbnail"])
+            thumbnails[target[done : done + len(some)]] = some
+            done += len(some)
+        first += len(place)
+    return thumbnails
 
 
 def _as_array(column):
-    """A column of thumbnails (bytes) as uint8 [n, 32, 32], without a Python object for each."""
+    """A column of thumbnails (bytes; null: zeros) as uint8 [n, 32, 32], without a Python object for each."""
     size = THUMBNAIL_SIDE**2
     filled = pc.fill_null(column, bytes(size)).cast(pa.binary(size))
     chunks = [np.frombuffer(c.buffers()[1], np.uint8)[c.offset * size :][: len(c) * size] for c in filled.chunks]
-    flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
-    return flat.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.concatenate([np.empty(0, np.uint8), *chunks]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 def _pictures(rows, thumbnails):
     """What near duplicates are found by, for `rows` (labelled by their place in `thumbnails`)."""
     aspect = (rows["source_width"] / rows["source_height"]).to_numpy(float)
-    return Pictures(rows["phash"].to_numpy(np.uint64), thumbnails[rows.index], aspect)
+    return Pictures(rows["phash"].to_numpy(np.uint64), aspect, thumbnails, rows.index.to_numpy())
 
 
 def _first_by(others, column):
@@ -68,8 +80,6 @@ def _near(rows, others, thumbnails, bits, rmse, crops):
     if rows.empty or others.empty:
         return pd.Series(dtype=object)
     i, j = near_duplicates(_pictures(rows, thumbnails), _pictures(others, thumbnails), bits, rmse, crops)
-    differ = rows.index.to_numpy()[i] != others.index.to_numpy()[j]
-    i, j = i[differ], j[differ]
     first = np.unique(i, return_index=True)[1]  # pairs are sorted: the first of each i has the smallest j
     return pd.Series(others["image_id"].to_numpy()[j[first]], index=rows.index[i[first]])
 
