@@ -197,4 +197,4 @@ def archive_source(dataset, archive):
     if CONFIG.paint:
         return {"access": "mirror", "source": None}
     mirror, checked = CONFIG.mirrors.get(dataset), CONFIG.prepare.check_counts
-    return DATASETS[dataset].source(archive, mirror, checked)
+    return DATASETS[dataset].source(archive, CONFIG.pins, mirror, checked)

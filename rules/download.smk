@@ -19,7 +19,8 @@ rule paint_archives:
         "../workflow_scripts/paint_archives.py"
 
 
-# No `code` among the params: what arrives is checked, whichever version of ours has fetched it.
+# What is shown of a file before it is downloaded is no param: it does not determine the file.
+# No `code` among the params either: what arrives is checked, whichever version of ours has fetched it.
 rule download_archive:
     input:
         painted=lambda wildcards: painted_folder(wildcards.dataset),
@@ -36,8 +37,13 @@ rule download_archive:
     resources:
         mem_mb=1000,
         runtime=1440,
+        size=lambda wildcards: DATASETS[wildcards.dataset].archive(wildcards.archive).size_in_words(),
+        access=lambda wildcards: DATASETS[wildcards.dataset].access,
+        licence=lambda wildcards: DATASETS[wildcards.dataset].licence,
     params:
         source=lambda wildcards: archive_source(wildcards.dataset, wildcards.archive),
         state=lambda wildcards: f"{CONFIG.pathvars['results']}/state/download/{wildcards.dataset}",
+    message:
+        "Download {wildcards.archive} of {wildcards.dataset}: {resources.size}, licence {resources.licence}, access {resources.access}"
     script:
         "../workflow_scripts/download_archive.py"

@@ -106,11 +106,11 @@ def fetch(tmp_path, server, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hf"))
 
     def run(source=None, **changes):
-        options = {"timeout": 5, "attempts": 3, "backoff": 0.01} | changes
+        options = {"timeout": 5, "attempts": 3, "backoff": 0.01, "pins": run.pins} | changes
         download_archive(source or f"{server.url}/a.zip", run.path, run.state, **options)
 
     run.path, run.state = tmp_path / "raw" / "a.zip", tmp_path / "state"
-    run.part = run.state / "a.zip.part"
+    run.part, run.pins = run.state / "a.zip.part", tmp_path / "pins"
     return run
 
 
@@ -121,9 +121,9 @@ def ranges(server):
 def test_a_file_arrives_whole_and_is_pinned(fetch, server):
     fetch()
     assert fetch.path.read_bytes() == DATA
-    pin = json.loads((fetch.state / "a.zip.pin.json").read_text())
-    assert (pin["sha256"], pin["bytes"]) == (SHA256, len(DATA))
-    assert [path.name for path in fetch.state.iterdir()] == ["a.zip.pin.json"]
+    pin = json.loads((fetch.pins / "a.zip.json").read_text())
+    assert (pin["sha256"], pin["bytes"], pin["url"]) == (SHA256, len(DATA), f"{server.url}/a.zip")
+    assert list(fetch.state.iterdir()) == []
 
 
 def test_a_cut_connection_is_resumed_where_it_broke_off(fetch, server):
@@ -245,8 +245,8 @@ def test_a_pinned_file_that_changed_is_refused_until_the_pin_is_deleted(fetch, s
         UserError, match=f"expected SHA-256 {SHA256}, which it had when it was first downloaded"
     ) as error:
         fetch()
-    assert "a.zip.pin.json" in str(error.value)
-    (fetch.state / "a.zip.pin.json").unlink()
+    assert f"delete the lock file {fetch.pins / 'a.zip.json'}" in str(error.value)
+    (fetch.pins / "a.zip.json").unlink()
     fetch()
     assert fetch.path.read_bytes() == server.data
 
@@ -296,7 +296,9 @@ def test_a_token_is_sent_to_the_source_only_and_never_shown(fetch, server, monke
         fetch(f"{server.url}/a.zip?token=hf_secret".replace("//", "//user:hf_secret@"), access="huggingface")
     other.shutdown()
     assert "hf_secret" not in str(error.value) + "".join(capfd.readouterr())
-    assert "hf_secret" not in "".join(path.read_text() for path in fetch.state.glob("*.json"))
+    assert "hf_secret" not in "".join(
+        path.read_text() for path in [*fetch.state.glob("*.json"), *fetch.pins.glob("*.json")]
+    )
 
 
 def test_kaggles_own_file_is_read(fetch, server, tmp_path, monkeypatch):
@@ -347,5 +349,8 @@ def test_a_file_that_must_be_fetched_by_hand_says_where_and_how(fetch):
     assert f"Visit https://example.org/ddi . Sign the form. Then put the file at {by_hand}" in str(error.value)
     by_hand.parent.mkdir()
     by_hand.write_bytes(DATA)
-    download_archive(None, fetch.path, fetch.state, **manual)
+    download_archive(None, fetch.path, fetch.state, pins=fetch.pins, **manual)
     assert fetch.path.read_bytes() == DATA
+    by_hand.write_bytes(DATA + b"another version")
+    with pytest.raises(UserError, match="which it had when it was first downloaded"):
+        download_archive(None, fetch.path, fetch.state, pins=fetch.pins, **manual)

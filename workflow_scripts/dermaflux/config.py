@@ -251,6 +251,7 @@ class Config(Closed):
     pathvars: dict[Literal["results", "logs", "benchmarks"], str]
     datasets: list[str] = Field(min_length=1)
     descriptors: str
+    pins: str
     mirrors: dict[str, str]
     paint: Paint | None
     models: dict[str, str]

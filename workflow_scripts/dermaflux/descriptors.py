@@ -18,8 +18,22 @@ class Archive(Closed):
 
     name: str  # file name under raw/{dataset}/
     url: str | None = None  # None where access is manual
-    bytes: int | None = Field(None, gt=0)  # None: not published
+    bytes: int | None = Field(None, gt=0)  # exact, and checked; None: not published
+    about_mb: float | None = Field(None, gt=0)  # roughly, for planning, where `bytes` is not known
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # None: nobody publishes it
+
+    def megabytes(self):
+        """Its size in MB (10^6 bytes) as far as it is known, else None."""
+        return self.bytes / 1e6 if self.bytes else self.about_mb
+
+    def size_in_words(self):
+        """Its size for people: "3,300 MB", "about 25 MB", "size not published"."""
+        megabytes = self.megabytes()
+        if megabytes is None:
+            return "size not published"
+        return (
+            f"{'' if self.bytes else 'about '}{megabytes:,.0f} MB" if megabytes >= 10 else f"about {megabytes:.1g} MB"
+        )
 
     @field_validator("name")
     @classmethod
@@ -118,20 +132,21 @@ class Descriptor(Closed):
         """The archive called `name`."""
         return next(archive for archive in self.archives if archive.name == name)
 
-    def source(self, name, mirror=None, checked=True):
+    def source(self, name, pins, mirror=None, checked=True):
         """Where the archive called `name` comes from and what is known of it: arguments of download.download_archive.
 
         Args:
+            pins: folder of the lock files of all datasets.
             mirror: a folder or URL that stands in for the published source, or None.
             checked: whether published sizes and checksums hold (a mirror may serve smaller archives).
         """
         archive = self.archive(name)
         known = {"bytes": archive.bytes, "sha256": archive.sha256} if checked else {}
         if mirror:
-            return {"access": "mirror", "pin": False, "source": f"{mirror}/{name}", **known}
+            return {"access": "mirror", "source": f"{mirror}/{name}", **known}
         # only somebody who must fetch the file by hand is shown the page: elsewhere its address determines nothing
         by_hand = {"page": self.url, "instructions": self.instructions} if self.access == "manual" else {}
-        return {"access": self.access, "source": archive.url, **by_hand, **known}
+        return {"access": self.access, "source": archive.url, "pins": f"{pins}/{self.name}", **by_hand, **known}
 
     def shards(self, shard_size):
         """Number of shards of `shard_size` images (int > 0) that the dataset is cut into."""

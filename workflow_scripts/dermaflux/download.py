@@ -1,7 +1,8 @@
 """Downloads that resume, retry, check what came, and never leave a part of a file under its final name.
 
 What has arrived so far lies in a state folder that no rule declares, so that a killed job continues there. A file whose
-checksum nobody publishes is pinned there at its first download: a later download must bring the same bytes.
+checksum nobody publishes is pinned at its first download, in a lock file that is meant for git: a later download, here or
+in another laboratory, must bring the same bytes.
 """
 
 import email.utils
@@ -10,6 +11,7 @@ import os
 import random
 import shutil
 import time
+from datetime import date
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -146,8 +148,8 @@ def _retry_after(text):
         return None
     if text.isdigit():
         return float(text)
-    date = email.utils.parsedate_to_datetime(text) if email.utils.parsedate(text) else None
-    return max(0.0, date.timestamp() - time.time()) if date else None
+    then = email.utils.parsedate_to_datetime(text) if email.utils.parsedate(text) else None
+    return max(0.0, then.timestamp() - time.time()) if then else None
 
 
 def _check_disk(folder, needed, name):
@@ -265,7 +267,7 @@ def _check(part, path, expected_bytes, sha256, md5, pin, remove):
         wrong = f"expected MD5 {md5}, found {md5_found}"
     if not wrong and pin and pin.exists() and read_json(pin)["sha256"] != found:
         wrong = (f"expected SHA-256 {read_json(pin)['sha256']}, which it had when it was first downloaded, found {found}; "
-                 f"if the source has published a new version that you want, delete {pin}")  # fmt: skip
+                 f"if the source has published a new version that you want, delete the lock file {pin}")  # fmt: skip
     if wrong:
         if remove:
             for file in (part, part.with_name(f"{part.name}.json")):
@@ -299,13 +301,22 @@ def _md5(path):
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _copy_local(source, path, bytes, sha256):
+def _write_pin(pin, file, sha256, url):
+    """The lock file `pin` (None: none) of `file`, which has just come, where there is none yet."""
+    if pin and not pin.exists():
+        facts = {"bytes": file.stat().st_size, "sha256": sha256, "url": url, "first_downloaded": str(date.today())}
+        write_json(pin, facts)
+        say(f"{pin} now holds its checksum: commit it, so that others get the same bytes")
+
+
+def _copy_local(source, path, bytes, sha256, pin):
     if not source.exists():
         raise UserError(f"{source} does not exist: it was to be copied to {path}. Is the mirror complete?")
     _check_disk(path.parent, source.stat().st_size, path.name)
-    _check(source, path, bytes, sha256, None, None, remove=False)
+    found = _check(source, path, bytes, sha256, None, pin, remove=False)
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
+    return found
 
 
 def fetched_by_hand(name, state, page, instructions):
@@ -324,7 +335,7 @@ def fetched_by_hand(name, state, page, instructions):
 
 
 def download_archive(
-    source, path, state, painted=None, access="https", bytes=None, sha256=None, page=None, instructions=None, pin=True,
+    source, path, state, painted=None, access="https", bytes=None, sha256=None, page=None, instructions=None, pins=None,
     timeout=60.0, attempts=8, backoff=2.0,
 ):  # fmt: skip
     """Bring the file `source` to `path`, whole and checked, or not at all.
@@ -333,12 +344,12 @@ def download_archive(
         source: URL (http, https, file) or path; None where access is manual or the file is painted.
         path: where to.
         painted: folder of painted archives, in which a file of the same name takes the source's place; or None.
-        state: folder for what has come so far, for pins, and for files that a person must fetch; kept between runs.
+        state: folder for what has come so far and for files that a person must fetch; kept between runs.
         access: kind of access (see dermaflux.descriptors); "mirror" for files that need no login.
         bytes: expected size, or None.
         sha256: expected checksum, or None.
         page, instructions: for manual access, what to visit and to do.
-        pin: whether to pin the checksum of a download whose checksum is not given.
+        pins: folder of the lock files, one an archive, for those whose checksum is not given; None: nothing is pinned.
         timeout: seconds without a byte after which a connection counts as broken.
         attempts: tries in a row that bring nothing before the download fails.
         backoff: seconds before the second try, doubled for each further one.
@@ -354,20 +365,21 @@ def download_archive(
         source = str(Path(painted, path.name))
     if access == "manual":
         source, access = str(fetched_by_hand(path.name, state, page, instructions)), "mirror"
+    pin = Path(pins, f"{path.name}.json") if pins and not sha256 else None
     if (local := _local_path(source)) is not None:
-        _copy_local(local, path, bytes, sha256)
+        found = _copy_local(local, path, bytes, sha256, pin)
+        _write_pin(pin, path, found, page)
         say(f"{path.name}: copied, {path.stat().st_size:,} bytes")
         return
-    part, pinned = state / f"{path.name}.part", state / f"{path.name}.pin.json" if pin and not sha256 else None
+    part = state / f"{path.name}.part"
     remote = _Remote(source, access, timeout)
     size, md5 = bytes, None
     if access == "dataverse":
         listed, md5 = _retried(lambda: remote.find_in_dataverse(path.name), path.name, attempts, backoff)
         size = bytes or listed
     _fetch(remote, part, path.name, size, attempts, backoff)
-    found = _check(part, path, size, sha256, md5, pinned, remove=True)
-    if pinned and not pinned.exists():
-        write_json(pinned, {"file": path.name, "bytes": part.stat().st_size, "sha256": found, "url": _shown(source)})
+    found = _check(part, path, size, sha256, md5, pin, remove=True)
+    _write_pin(pin, part, found, _shown(source))
     try:
         os.replace(part, path)
     except OSError as error:
