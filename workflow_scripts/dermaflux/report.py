@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 
 from dermaflux.files import fraction, read_json, write_json, write_text
-from dermaflux.tables import read_frame
+from dermaflux.tables import chosen_rows, read_frame
 
 LIBRARIES = (
     "snakemake",
@@ -95,10 +95,7 @@ def caption_examples(images, captions, count):
     """`count` kept images with their captions, chosen by a hash of the id: list of (image bytes, caption)."""
     words = pd.concat([read_frame(path, ["image_id", "caption"]) for path in captions], ignore_index=True).dropna()
     chosen = words.loc[words["image_id"].map(lambda i: fraction("example", i)).sort_values().index[:count]]
-    pictures = {}
-    for path in images:
-        frame = read_frame(path, ["image_id", "image"])
-        pictures |= dict(frame[frame["image_id"].isin(set(chosen["image_id"]))].itertuples(index=False, name=None))
+    pictures = {row["id"]: row["image"] for row in chosen_rows(images, set(chosen["image_id"]), ["image"])}
     return [
         (pictures[i]["bytes"], caption)
         for i, caption in chosen[["image_id", "caption"]].itertuples(index=False, name=None)
