@@ -120,10 +120,24 @@ class Caption(Closed):
         return text
 
 
-class CaptionComparison(Closed):
-    captioners: list[str]
+class CaptionAudit(Closed):
+    words: str
     images: int = Field(gt=0)
     seed: int
+
+
+class CaptionComparison(Closed):
+    captioners: list[str] = Field(min_length=1)
+    images: int = Field(gt=0, multiple_of=2)
+    seed: int
+    reviews: str | None
+
+    @field_validator("captioners")
+    @classmethod
+    def _no_captioner_twice(cls, captioners):
+        if len(set(captioners)) < len(captioners):
+            raise ValueError("a captioner stands twice")
+        return captioners
 
 
 class Lora(Closed):
@@ -260,6 +274,7 @@ class Config(Closed):
     manifest: Manifest
     captioners: dict[str, Captioner]
     caption: Caption
+    caption_audit: CaptionAudit
     caption_comparison: CaptionComparison
     lora: Lora
     generators: list[Generator]

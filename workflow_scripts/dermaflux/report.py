@@ -49,14 +49,14 @@ def rule_times(folder):
     return grouped.sort_values("seconds", ascending=False).round(1).fillna(0).reset_index().to_dict("records")
 
 
-def summarize_run(tables, lora_log, samples, separability, models, settings, benchmarks):
+def summarize_run(tables, lora_log, samples, caption_audit, separability, models, settings, benchmarks):
     """Every headline number of a run, as a dict for summary.json.
 
     Args:
-        tables: dict of CSV paths: datasets, arms, models, claims.
+        tables: dict of CSV paths: datasets, arms, models, claims, confusion.
         lora_log: path of the LoRA's log.csv.
         samples: dict generator -> paths of its samples.
-        separability: path of the audit's JSON.
+        caption_audit, separability: paths of the audits' JSON.
         models: dict name -> path of revision.json.
         settings: the configuration as a dict.
         benchmarks: folder of Snakemake's benchmark files.
@@ -75,6 +75,7 @@ def summarize_run(tables, lora_log, samples, separability, models, settings, ben
             "test": int(datasets["test"].sum()),
             "excluded": {name.removeprefix("excluded_"): int(n) for name, n in excluded.items()},
         },
+        "captions": read_json(caption_audit),
         "lora": {"steps": len(log), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
         "samples": {name: sum(len(read_frame(p, ["label"])) for p in paths) for name, paths in samples.items()},
         "separability": read_json(separability),
