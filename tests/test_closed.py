@@ -48,6 +48,21 @@ def test_a_shard_size_of_0_is_refused(paper):
         parse_config(paper)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("images", 99, "caption_comparison.images: Input should be a multiple of 2"),
+        ("captioners", ["measured", "measured"], "caption_comparison.captioners: .*a captioner stands twice"),
+        ("captioners", [], "caption_comparison.captioners: List should have at least 1 item"),
+        ("captioners", ["gpt"], "caption_comparison.captioners: 'gpt' is not in `captioners`"),
+    ],
+)
+def test_a_comparison_of_captioners_that_cannot_be_made_is_refused(paper, key, value, message):
+    paper["caption_comparison"][key] = value
+    with pytest.raises(ConfigError, match=message):
+        parse_config(paper)
+
+
 def test_a_model_that_is_not_listed_is_named(paper):
     paper["lora"]["model"] = "flx"
     with pytest.raises(ConfigError, match="lora.model: 'flx' is not in `models`"):

@@ -84,6 +84,7 @@ def test_the_summary_holds_every_headline_number(results):
     assert summary["samples"] == {"dermaflux": 160}
     assert summary["lora"]["loss_last_tenth"] < summary["lora"]["loss_first_tenth"]
     assert {row["classifier"] for row in summary["arms"]} == {"resnext", "vit"}
+    assert summary["captions"]["label_contradictions"] == 0 and summary["captions"]["spearman_border"] > 0.8
     assert set(summary["revisions"]) == {"flux", "resnext", "vit", "clip"}
     assert {row["rule"] for row in summary["rules"]} >= {"train_lora", "prepare_shard", "train_classifier"}
 

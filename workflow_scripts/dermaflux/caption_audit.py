@@ -120,6 +120,31 @@ def measured_figures(captions, pictures, reader):
     return figures, pd.DataFrame(confusion, columns=["attribute", "claimed", "measured", "captions"])
 
 
+def readable(figures):
+    """The figures of `audit_captions` for people: list of (what, value as text)."""
+
+    def share(key):
+        return f"{figures[key]:.1%}"
+
+    rows = [("captions", f"{figures['captions']:,}"), ("without a description", share("failed"))]
+    if figures["failed"] == 1:
+        return rows
+    words = [f"{figures[key]:.0f}" for key in ("words_median", "words_p5", "words_p95")]
+    rows.append(("length in words: median (5 to 95 %)", "{} ({} to {})".format(*words)))
+    rows += [
+        (f"mentions {key.removeprefix('mentions_')}", share(key)) for key in figures if key.startswith("mentions_")
+    ]
+    rows.append(("claims the other label", share("label_contradictions")))
+    rows += [(name.replace("_", " "), share(name)) for name in ("exact_repeats", "near_repeats")]
+    rows += [(f"distinct {n}-grams", share(f"distinct_{n}")) for n in (1, 2, 3)]
+    for key, name in (("asymmetry", "asymmetry"), ("border", "border"), ("colors", "number of colors")):
+        value = figures[f"spearman_{key}"]
+        text = "undefined" if value is None else f"{value:.3f}"
+        rows.append((f"{name}: Spearman's ρ with the measured", f"{text} (n = {figures[f'n_{key}']:,})"))
+    overlap = figures["colors_jaccard"]
+    return [*rows, ("overlap with the measured colors (Jaccard)", "undefined" if overlap is None else f"{overlap:.3f}")]
+
+
 def _rank_correlation(name, pairs):
     frame = pd.DataFrame(pairs, columns=["claimed", "measured"])
     varied = len(frame) and (frame.nunique() > 1).all()

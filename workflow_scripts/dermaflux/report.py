@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from dermaflux.caption_audit import readable
 from dermaflux.files import fraction, read_json, write_json, write_text
 from dermaflux.tables import chosen_rows, read_frame
 
@@ -146,6 +147,7 @@ def write_overview(summary, tables, figures, examples, template, output):
         summary=summary,
         tables={name: _records(path) for name, path in tables.items()},
         figures={name: _inline(path) for name, path in figures.items()},
+        audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
     )
