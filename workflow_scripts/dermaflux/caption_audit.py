@@ -27,6 +27,11 @@ HASHES, BAND = 64, 4  # 16 bands of 4: texts of similarity 0.8 share a band with
 PRIME = (1 << 31) - 1
 
 
+def measured_grade(attribute, value):
+    """The grade (index into GRADES) of a measured value, as the measured captions word it."""
+    return sum(value > limit for limit in LIMITS[attribute])
+
+
 def text_figures(captions, reader):
     """Figures that need only the words.
 
@@ -110,7 +115,7 @@ def measured_figures(captions, pictures, reader):
     for name, words in GRADES.items():
         pairs = [(claims[name], getattr(measured, name)) for measured, claims, _ in rows]
         figures |= _rank_correlation(name, [pair for pair in pairs if pair[0] is not None])
-        counts = Counter((claimed, sum(value > limit for limit in LIMITS[name])) for claimed, value in pairs)
+        counts = Counter((claimed, measured_grade(name, value)) for claimed, value in pairs)
         for claimed in (0, 1, 2, None):
             said = "not mentioned" if claimed is None else words[claimed]
             confusion += [(name, said, words[grade], counts[claimed, grade]) for grade in range(3)]

@@ -12,7 +12,7 @@ from pydantic import field_validator
 from dermaflux.closed import Closed, load
 from dermaflux.measure import COLORS
 
-REACH = 6  # words; a negation further away than this does not count
+REACH = 8  # words; a negation further away than this does not count
 
 
 class Attribute(Closed):

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from dermaflux.caption_audit import GRADES, LIMITS, audit_figures, readable
+from dermaflux.caption_audit import GRADES, audit_figures, measured_grade, readable
 from dermaflux.caption_words import CaptionReader
 from dermaflux.errors import UserError
 from dermaflux.files import fraction, write_text
@@ -78,12 +78,12 @@ def descriptions(path):
 def _shown(row, texts, reader):
     """What the sheet shows of an image: its picture, what is measured, and each captioner's text with what it claims."""
     measured = measure_lesion(decode(row["image"]))
-    grades = {name: sum(getattr(measured, name) > limit for limit in LIMITS[name]) for name in GRADES}
+    grades = {name: measured_grade(name, getattr(measured, name)) for name in GRADES}
     captions = []
     for name in texts:
         text = texts[name].get(row["image_id"])
         claims = [(reader.grade(text or "", attribute), grades[attribute], attribute) for attribute in GRADES]
-        differs = [f"{GRADES[attribute][said]}" for said, seen, attribute in claims if said not in (None, seen)]
+        differs = [GRADES[attribute][said] for said, seen, attribute in claims if said not in (None, seen)]
         wrong = text is not None and reader.contradicts(text, row["label"])
         captions.append({"text": text, "differs": differs, "contradicts": wrong})
     return {
