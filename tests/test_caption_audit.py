@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT, painted_rows
-from dermaflux.caption_audit import audit_captions, distinct_ngrams, near_repeats, text_figures
+from dermaflux.caption_audit import audit_captions, distinct_ngrams, near_repeats, readable, text_figures
 from dermaflux.caption_words import CaptionReader
 from dermaflux.captions import caption_shard
 from dermaflux.files import read_json
@@ -113,3 +113,14 @@ def test_distinct_ngrams_fall_with_repetition():
     assert distinct_ngrams(["a b c", "a b d"], 1) == 4 / 6
     assert distinct_ngrams(["a b c", "a b d"], 2) == 3 / 4
     assert distinct_ngrams(["a b c"], 3) == 1
+
+
+def test_the_figures_are_worded_for_people_also_where_there_are_none(corpus, tmp_path):
+    rows = dict(readable(audit(corpus, tmp_path)[0]))
+    assert rows["mentions border"] == "100.0%" and rows["captions"] == "24"
+    assert rows["border: Spearman's ρ with the measured"].endswith("(n = 24)")
+    same = [{"image_id": f"d/{i}", "description": "It is symmetrical."} for i in range(24)]
+    write_table(tmp_path / "c.parquet", same, CAPTIONS)
+    rows = dict(readable(audit(corpus, tmp_path, tmp_path / "c.parquet")[0]))
+    assert rows["asymmetry: Spearman's ρ with the measured"] == "undefined (n = 24)"
+    assert readable({"captions": 3, "failed": 1}) == [("captions", "3"), ("without a description", "100.0%")]
