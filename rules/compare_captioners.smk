@@ -4,12 +4,6 @@ COMPARED = CONFIG.caption_comparison.captioners
 SHARED = [name for name in corpus_datasets() if DATASETS[name].redistribute]
 
 
-def filled_in_reviews():
-    """Paths of the review sheets that experts have sent back."""
-    folder = CONFIG.caption_comparison.reviews
-    return sorted(map(str, Path(folder).glob("*.csv"))) if folder else []
-
-
 rule draw_comparison_images:
     input:
         manifests=expand("<results>/corpus/manifest/{dataset}.parquet", dataset=SHARED),
@@ -95,7 +89,7 @@ rule compare_captioners:
 rule score_reviews:
     input:
         key=rules.compare_captioners.output.key,
-        reviews=filled_in_reviews(),
+        reviews=CONFIG.caption_comparison.filled_in_reviews(),
     output:
         table="<results>/captioners/reviews.csv",
     log:

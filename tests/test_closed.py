@@ -75,3 +75,12 @@ def test_a_missing_file_and_broken_yaml_say_so(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load(Config, tmp_path / "broken.yaml")
+
+
+def test_the_reviews_that_were_sent_back_are_the_csv_files_of_their_folder(paper, tmp_path):
+    for name in ("review_bo.csv", "review_ada.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    assert parse_config(paper).caption_comparison.filled_in_reviews() == []
+    paper["caption_comparison"]["reviews"] = str(tmp_path)
+    found = parse_config(paper).caption_comparison.filled_in_reviews()
+    assert found == [f"{tmp_path}/review_ada.csv", f"{tmp_path}/review_bo.csv"]

@@ -1,5 +1,6 @@
 """The configuration's one definition. config.yaml is the paper's run and says what each key means."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -138,6 +139,10 @@ class CaptionComparison(Closed):
         if len(set(captioners)) < len(captioners):
             raise ValueError("a captioner stands twice")
         return captioners
+
+    def filled_in_reviews(self):
+        """Paths of the review sheets that experts have sent back."""
+        return sorted(map(str, Path(self.reviews).glob("*.csv"))) if self.reviews else []
 
 
 class Lora(Closed):
