@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dermaflux.tables import read_frame
-from workflow import fresh_clone, plan, planned
+from workflow import fresh_clone, plan, planned, snakemake
 
 pytestmark = pytest.mark.slow
 DEMO = ("--profile", "profiles/demo")
@@ -131,6 +131,14 @@ def test_the_report_is_one_file_that_asks_for_nothing(results):
     assert page.count("<svg") == 3 and page.count("data:image/jpeg") >= 14
     assert "models of this run are toys, and its lesions are painted" in page
     assert (results / "report/report.html").stat().st_size > 10**6
+
+
+def test_the_study_of_captioners_runs_beside_the_demo(demo, results):
+    snakemake(demo, *DEMO, "captioner_study")
+    assert list(pd.read_csv(results / "captioners/comparison.csv")["captioner"]) == ["measured"]
+    for name in ("comparison", "review"):
+        assert (results / f"captioners/{name}.html").read_text().count("data:image/jpeg") == 12
+    assert len(pd.read_csv(results / "captioners/review_key.csv")) == 12
 
 
 # What runs again
