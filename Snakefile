@@ -12,6 +12,7 @@ include: "rules/models.smk"
 include: "rules/download.smk"
 include: "rules/prepare.smk"
 include: "rules/caption.smk"
+include: "rules/compare_captioners.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/sample.smk"
@@ -60,6 +61,12 @@ rule classifiers:
 rule report:
     input:
         rules.write_report.output,
+
+
+rule captioner_study:
+    input:
+        rules.compare_captioners.output,
+        rules.score_reviews.output if CONFIG.caption_comparison.reviews else [],
 
 
 onstart:

@@ -1,4 +1,4 @@
-# What a careful reader would check: leaks and copies, and whether synthetic images show what their label says.
+# What a careful reader would check: leaks and copies, captions, and whether synthetic images show what their label says.
 rule report_leakage:
     input:
         manifests=manifest_slices(),
@@ -59,3 +59,32 @@ rule audit_separability:
         code=code("audit_separability"),
     script:
         "../workflow_scripts/audit_separability.py"
+
+
+rule audit_captions:
+    input:
+        captions=caption_files(),
+        images=image_shards(corpus_datasets()),
+        words=CONFIG.caption_audit.words,
+    output:
+        figures="<results>/audit/captions.json",
+        confusion=report(
+            "<results>/audit/captions_confusion.csv",
+            category="2 What went in",
+            labels={"what": "captions: claimed against measured attributes"},
+        ),
+    log:
+        "<logs>/audit_captions.log",
+    benchmark:
+        "<benchmarks>/audit_captions.tsv"
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        images=CONFIG.caption_audit.images,
+        seed=CONFIG.caption_audit.seed,
+        code=code("audit_captions"),
+    script:
+        "../workflow_scripts/audit_captions.py"

@@ -7,6 +7,8 @@ rule write_report:
         arms=rules.compare_arms.output.table,
         models=rules.compare_models.output.table,
         claims=rules.compare_claims.output.table,
+        caption_audit=rules.audit_captions.output.figures,
+        confusion=rules.audit_captions.output.confusion,
         leakage=rules.report_leakage.output.sheet,
         loss=expand(rules.plot_loss.output.figure, adapter=CONFIG.lora.name),
         samples=rules.plot_samples.output.sheet,

@@ -48,6 +48,21 @@ def test_a_shard_size_of_0_is_refused(paper):
         parse_config(paper)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("images", 99, "caption_comparison.images: Input should be a multiple of 2"),
+        ("captioners", ["measured", "measured"], "caption_comparison.captioners: .*a captioner stands twice"),
+        ("captioners", [], "caption_comparison.captioners: List should have at least 1 item"),
+        ("captioners", ["gpt"], "caption_comparison.captioners: 'gpt' is not in `captioners`"),
+    ],
+)
+def test_a_comparison_of_captioners_that_cannot_be_made_is_refused(paper, key, value, message):
+    paper["caption_comparison"][key] = value
+    with pytest.raises(ConfigError, match=message):
+        parse_config(paper)
+
+
 def test_a_model_that_is_not_listed_is_named(paper):
     paper["lora"]["model"] = "flx"
     with pytest.raises(ConfigError, match="lora.model: 'flx' is not in `models`"):
@@ -60,3 +75,12 @@ def test_a_missing_file_and_broken_yaml_say_so(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load(Config, tmp_path / "broken.yaml")
+
+
+def test_the_reviews_that_were_sent_back_are_the_csv_files_of_their_folder(paper, tmp_path):
+    for name in ("review_bo.csv", "review_ada.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    assert parse_config(paper).caption_comparison.filled_in_reviews() == []
+    paper["caption_comparison"]["reviews"] = str(tmp_path)
+    found = parse_config(paper).caption_comparison.filled_in_reviews()
+    assert found == [f"{tmp_path}/review_ada.csv", f"{tmp_path}/review_bo.csv"]

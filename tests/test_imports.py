@@ -12,7 +12,7 @@ from conftest import ROOT
 SCRIPTS = ROOT / "workflow_scripts"
 LIBRARY = SCRIPTS / "dermaflux"
 # modules of the stages up to the corpus, and of tables and reports
-WITHOUT_TORCH = ["archives", "arms", "captions", "compare", "config", "corpus", "demo_archives", "download", "draws", "images", "index", "manifest", "report"]  # fmt: skip
+WITHOUT_TORCH = ["archives", "arms", "caption_audit", "captioner_reviews", "captioner_study", "captions", "compare", "config", "corpus", "demo_archives", "download", "draws", "images", "index", "manifest", "report"]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)

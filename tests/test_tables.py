@@ -3,7 +3,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from dermaflux.tables import CORPUS, IMAGES, read_table, table_writer, write_table
+from dermaflux.tables import CORPUS, IMAGES, SAMPLES, chosen_rows, read_table, table_writer, write_table
 
 
 def test_image_columns_carry_the_feature_that_shows_pictures(tmp_path):
@@ -41,3 +41,26 @@ def test_a_table_written_in_pieces_is_whole_or_absent(tmp_path):
 def test_a_table_of_no_rows_has_its_schema(tmp_path):
     write_table(tmp_path / "a.parquet", [], IMAGES)
     assert read_table(tmp_path / "a.parquet").schema.names == IMAGES.names
+
+
+def test_chosen_rows_come_from_all_shards_and_by_either_id(tmp_path):
+    with table_writer(tmp_path / "a.parquet", IMAGES, row_group=2) as write:
+        write([{"image_id": f"x/{i}", "label": "benign", "drop_reason": str(i)} for i in range(7)])
+    write_table(tmp_path / "b.parquet", [{"sample_id": "s/1", "label": "malignant"}, {"sample_id": "s/2"}], SAMPLES)
+    rows = list(chosen_rows([tmp_path / "a.parquet", tmp_path / "b.parquet"], {"x/5", "x/0", "s/1"}, ["label"]))
+    assert rows == [
+        {"id": "x/0", "label": "benign"},
+        {"id": "x/5", "label": "benign"},
+        {"id": "s/1", "label": "malignant"},
+    ]
+
+
+def test_pictures_of_row_groups_without_a_chosen_row_are_not_read(tmp_path, monkeypatch):
+    with table_writer(tmp_path / "a.parquet", IMAGES, row_group=2) as write:
+        write([{"image_id": f"x/{i}", "image": {"bytes": b"jpeg", "path": None}} for i in range(6)])
+    read, whole = [], pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda file, i, columns: read.append((i, columns)) or whole(file, i, columns)
+    )
+    list(chosen_rows([tmp_path / "a.parquet"], {"x/3"}, ["image"]))
+    assert [group for group, columns in read if "image" in columns] == [1]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dermaflux.tables import read_frame
-from workflow import fresh_clone, plan, planned
+from workflow import fresh_clone, plan, planned, snakemake
 
 pytestmark = pytest.mark.slow
 DEMO = ("--profile", "profiles/demo")
@@ -84,6 +84,7 @@ def test_the_summary_holds_every_headline_number(results):
     assert summary["samples"] == {"dermaflux": 160}
     assert summary["lora"]["loss_last_tenth"] < summary["lora"]["loss_first_tenth"]
     assert {row["classifier"] for row in summary["arms"]} == {"resnext", "vit"}
+    assert summary["captions"]["label_contradictions"] == 0 and summary["captions"]["spearman_border"] > 0.8
     assert set(summary["revisions"]) == {"flux", "resnext", "vit", "clip"}
     assert {row["rule"] for row in summary["rules"]} >= {"train_lora", "prepare_shard", "train_classifier"}
 
@@ -130,6 +131,14 @@ def test_the_report_is_one_file_that_asks_for_nothing(results):
     assert page.count("<svg") == 3 and page.count("data:image/jpeg") >= 14
     assert "models of this run are toys, and its lesions are painted" in page
     assert (results / "report/report.html").stat().st_size > 10**6
+
+
+def test_the_study_of_captioners_runs_beside_the_demo(demo, results):
+    snakemake(demo, *DEMO, "captioner_study")
+    assert list(pd.read_csv(results / "captioners/comparison.csv")["captioner"]) == ["measured"]
+    for name in ("comparison", "review"):
+        assert (results / f"captioners/{name}.html").read_text().count("data:image/jpeg") == 12
+    assert len(pd.read_csv(results / "captioners/review_key.csv")) == 12
 
 
 # What runs again

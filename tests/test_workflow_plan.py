@@ -27,6 +27,7 @@ def test_the_whole_run_of_the_paper_is_planned(jobs):
     assert jobs["train_classifier"] == 2 * (4 * 8 + 4 + 2 + 2) * 5
     assert jobs["score_zero_shot"] == 4
     assert jobs["fetch_model"] == 8
+    assert jobs["audit_captions"] == 1
 
 
 def test_gpu_jobs_and_only_they_ask_for_a_gpu(clone):
@@ -64,6 +65,23 @@ def test_images_that_may_not_be_redistributed_are_used_but_not_published(clone):
     published = plan(clone, "corpus").jobs["write_corpus_shard"]
     assert not any("ddi" in job for job in published)
     assert any("dataset=ddi" in job for job in plan(clone, "lora").jobs["encode_shard"])
+
+
+def test_the_study_of_captioners_is_planned_beside_the_run(clone, jobs):
+    study = plan(clone, "captioner_study")
+    assert study.jobs["caption_compared"] == ["captioner=llama", "captioner=measured"]
+    own = {"draw_comparison_images", "caption_compared", "compare_captioners"}
+    assert own <= set(study.counts) and not (own | {"score_reviews"}) & set(jobs)
+    assert not {"caption_shard", "train_lora", "score_reviews"} & set(study.counts)
+    assert planned(clone, "captioner_study", "--config", "caption_comparison={reviews: reviews}")["score_reviews"] == 1
+
+
+def test_the_study_of_captioners_uses_a_gpu_for_a_model_and_only_images_that_may_be_redistributed(clone):
+    blocks = snakemake(clone, "-n", "captioner_study").stdout.split("\nrule ")
+    asks = {block.split("captioner=")[1].split()[0]: " gpu=1" in block for block in blocks if "captioner=" in block}
+    assert asks == {"llama": True, "measured": False}
+    (drawn,) = [block for block in blocks if block.startswith("draw_comparison_images")]
+    assert "images/hiba/0.parquet" in drawn and "images/ddi/0.parquet" not in drawn
 
 
 def test_the_rule_graph_can_be_drawn(clone):

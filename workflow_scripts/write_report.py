@@ -10,7 +10,7 @@ with job(snakemake.log[0]):
     write_report(
         images=files.images,
         captions=files.captions,
-        tables={name: files[name] for name in ("datasets", "arms", "models", "claims")},
+        tables={name: files[name] for name in ("datasets", "arms", "models", "claims", "confusion")},
         figures={name: str(files[name]) for name in ("leakage", "loss", "samples", "sweep", "roc")},
         template=files.template,
         overview=snakemake.output.overview,
@@ -18,6 +18,7 @@ with job(snakemake.log[0]):
         examples=12,
         lora_log=str(files.lora_log),
         samples={name: list(paths) for name, paths in by_generator},
+        caption_audit=files.caption_audit,
         separability=files.separability,
         models=dict(zip(snakemake.params.models, files.revisions, strict=True)),
         settings=snakemake.params.settings,

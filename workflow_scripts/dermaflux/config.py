@@ -1,5 +1,6 @@
 """The configuration's one definition. config.yaml is the paper's run and says what each key means."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -121,10 +122,28 @@ class Caption(Closed):
         return text
 
 
-class CaptionComparison(Closed):
-    captioners: list[str]
+class CaptionAudit(Closed):
+    words: str
     images: int = Field(gt=0)
     seed: int
+
+
+class CaptionComparison(Closed):
+    captioners: list[str] = Field(min_length=1)
+    images: int = Field(gt=0, multiple_of=2)
+    seed: int
+    reviews: str | None
+
+    @field_validator("captioners")
+    @classmethod
+    def _no_captioner_twice(cls, captioners):
+        if len(set(captioners)) < len(captioners):
+            raise ValueError("a captioner stands twice")
+        return captioners
+
+    def filled_in_reviews(self):
+        """Paths of the review sheets that experts have sent back."""
+        return sorted(map(str, Path(self.reviews).glob("*.csv"))) if self.reviews else []
 
 
 class Lora(Closed):
@@ -262,6 +281,7 @@ class Config(Closed):
     manifest: Manifest
     captioners: dict[str, Captioner]
     caption: Caption
+    caption_audit: CaptionAudit
     caption_comparison: CaptionComparison
     lora: Lora
     generators: list[Generator]

@@ -4,11 +4,9 @@ Draws are balanced, seeded and nested: images are ranked by a hash of (seed, id)
 the first n. So a larger arm contains the smaller one.
 """
 
-import pyarrow.parquet as pq
-
 from dermaflux.errors import UserError
 from dermaflux.files import fraction
-from dermaflux.tables import DRAWS, LABELS, read_frame, read_table, table_writer
+from dermaflux.tables import DRAWS, LABELS, chosen_rows, read_frame, table_writer
 
 
 def draw(rows, images, seed, what):
@@ -53,13 +51,7 @@ def write_draw(rows, images, seed, shards, output, what):
     """
     order = {id: rank for rank, id in enumerate(draw(rows, images, seed, what))}
     labels = dict(rows)
-    found = {}
-    for shard in shards:
-        key = next(name for name in pq.read_schema(shard).names if name in ("image_id", "sample_id"))
-        table = read_table(shard, [key, "image"])
-        wanted = [i for i, id in enumerate(table[key].to_pylist()) if id in order]
-        for row in table.take(wanted).to_pylist():
-            found[row[key]] = row["image"]
+    found = {row["id"]: row["image"] for row in chosen_rows(shards, order, ["image"])}
     with table_writer(output, DRAWS, row_group=256) as write:
         ids = sorted(order, key=order.get)
         for start in range(0, len(ids), 1024):
@@ -94,6 +86,5 @@ def write_test_images(manifests, shards, output):
         )
     with table_writer(output, DRAWS, row_group=256) as write:
         for shard in shards:
-            table = read_table(shard, ["image_id", "image"])
-            rows = table.take([i for i, id in enumerate(table["image_id"].to_pylist()) if id in labels]).to_pylist()
-            write([{**row, "label": labels[row["image_id"]]} for row in sorted(rows, key=lambda row: row["image_id"])])
+            rows = sorted(chosen_rows([shard], labels, ["image"]), key=lambda row: row["id"])
+            write([{"image_id": row["id"], "image": row["image"], "label": labels[row["id"]]} for row in rows])

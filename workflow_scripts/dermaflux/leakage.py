@@ -1,7 +1,7 @@
 """The duplicate and leakage report over all slices of the manifest."""
 
 from dermaflux.plots import picture_sheet
-from dermaflux.tables import read_frame, write_csv
+from dermaflux.tables import chosen_rows, read_frame, write_csv
 
 
 def report_leakage(manifests, shards, pairs, matrix, sheet, examples=12):
@@ -23,10 +23,7 @@ def report_leakage(manifests, shards, pairs, matrix, sheet, examples=12):
     write_csv(matrix, counts)
     shown = found.groupby("exclude_reason").head(max(1, examples // max(1, found["exclude_reason"].nunique())))
     wanted = {*shown["image_id"], *shown["duplicate_of"]}
-    images = {}
-    for shard in shards:
-        frame = read_frame(shard, ["image_id", "image"])
-        images |= dict(frame[frame["image_id"].isin(wanted)].itertuples(index=False, name=None))
+    images = {row["id"]: row["image"] for row in chosen_rows(shards, wanted, ["image"])}
     pair_rows = []
     for reason, some in shown.groupby("exclude_reason"):
         kept = some[some["image_id"].map(images.get).notna() & some["duplicate_of"].map(images.get).notna()]

@@ -8,8 +8,9 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from dermaflux.caption_audit import readable
 from dermaflux.files import fraction, read_json, write_json, write_text
-from dermaflux.tables import read_frame
+from dermaflux.tables import chosen_rows, read_frame
 
 LIBRARIES = (
     "snakemake",
@@ -49,14 +50,14 @@ def rule_times(folder):
     return grouped.sort_values("seconds", ascending=False).round(1).fillna(0).reset_index().to_dict("records")
 
 
-def summarize_run(tables, lora_log, samples, separability, models, settings, benchmarks):
+def summarize_run(tables, lora_log, samples, caption_audit, separability, models, settings, benchmarks):
     """Every headline number of a run, as a dict for summary.json.
 
     Args:
-        tables: dict of CSV paths: datasets, arms, models, claims.
+        tables: dict of CSV paths: datasets, arms, models, claims, confusion.
         lora_log: path of the LoRA's log.csv.
         samples: dict generator -> paths of its samples.
-        separability: path of the audit's JSON.
+        caption_audit, separability: paths of the audits' JSON.
         models: dict name -> path of revision.json.
         settings: the configuration as a dict.
         benchmarks: folder of Snakemake's benchmark files.
@@ -75,6 +76,7 @@ def summarize_run(tables, lora_log, samples, separability, models, settings, ben
             "test": int(datasets["test"].sum()),
             "excluded": {name.removeprefix("excluded_"): int(n) for name, n in excluded.items()},
         },
+        "captions": read_json(caption_audit),
         "lora": {"steps": len(log), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
         "samples": {name: sum(len(read_frame(p, ["label"])) for p in paths) for name, paths in samples.items()},
         "separability": read_json(separability),
@@ -95,10 +97,7 @@ def caption_examples(images, captions, count):
     """`count` kept images with their captions, chosen by a hash of the id: list of (image bytes, caption)."""
     words = pd.concat([read_frame(path, ["image_id", "caption"]) for path in captions], ignore_index=True).dropna()
     chosen = words.loc[words["image_id"].map(lambda i: fraction("example", i)).sort_values().index[:count]]
-    pictures = {}
-    for path in images:
-        frame = read_frame(path, ["image_id", "image"])
-        pictures |= dict(frame[frame["image_id"].isin(set(chosen["image_id"]))].itertuples(index=False, name=None))
+    pictures = {row["id"]: row["image"] for row in chosen_rows(images, set(chosen["image_id"]), ["image"])}
     return [
         (pictures[i]["bytes"], caption)
         for i, caption in chosen[["image_id", "caption"]].itertuples(index=False, name=None)
@@ -148,6 +147,7 @@ def write_overview(summary, tables, figures, examples, template, output):
         summary=summary,
         tables={name: _records(path) for name, path in tables.items()},
         figures={name: _inline(path) for name, path in figures.items()},
+        audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
     )

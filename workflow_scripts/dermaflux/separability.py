@@ -8,7 +8,7 @@ from dermaflux.draws import manifest_rows
 from dermaflux.files import fraction, write_json
 from dermaflux.measure import COLORS, measure_lesion
 from dermaflux.pictures import decode
-from dermaflux.tables import read_frame
+from dermaflux.tables import chosen_rows
 
 
 def attributes_of(rgb):
@@ -22,12 +22,9 @@ def attributes_of(rgb):
 
 def _features(shards, ids):
     features, labels = [], []
-    for shard in shards:
-        frame = read_frame(shard)
-        frame = frame.rename(columns={"image_id": "id", "sample_id": "id"})
-        for row in frame[frame["id"].isin(ids)].itertuples():
-            features.append(attributes_of(decode(row.image)))
-            labels.append(row.label == "malignant")
+    for row in chosen_rows(shards, ids, ["image", "label"]):
+        features.append(attributes_of(decode(row["image"])))
+        labels.append(row["label"] == "malignant")
     return np.array(features), np.array(labels)
 
 

@@ -131,6 +131,24 @@ def read_frame(paths, columns=None):
     return read_table(paths, columns).to_pandas()
 
 
+def chosen_rows(shards, ids, columns):
+    """The rows of `shards` (paths) that `ids` name, as dicts of `id` and `columns`, in the shards' order.
+
+    Only row groups that hold one of them are read whole: pictures are large.
+
+    Args:
+        ids: set or dict of values of the column image_id or, in samples, sample_id.
+    """
+    for shard in shards:
+        with pq.ParquetFile(shard) as file:
+            key = next(name for name in file.schema_arrow.names if name in ("image_id", "sample_id"))
+            for group in range(file.num_row_groups):
+                found = [i for i, id in enumerate(file.read_row_group(group, [key])[key].to_pylist()) if id in ids]
+                if found:
+                    rows = file.read_row_group(group, [key, *columns]).take(found).to_pylist()
+                    yield from ({"id": row[key]} | {name: row[name] for name in columns} for row in rows)
+
+
 def write_csv(path, frame):
     """Write a DataFrame as CSV, atomically; floats with 6 digits."""
     with atomic_path(path) as temporary:
