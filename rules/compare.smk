@@ -4,11 +4,22 @@ rule compare_datasets:
         indexes=expand(rules.index_dataset.output.index, dataset=corpus_datasets()),
         images=image_shards(corpus_datasets()),
         manifests=manifest_slices(),
+        paper="config/paper_table1.csv",
     output:
         table=report(
             "<results>/tables/datasets.csv",
             category="2 What went in",
             labels={"what": "images by dataset, label, scale and reason of exclusion"},
+        ),
+        labels=report(
+            "<results>/tables/ambiguous_labels.csv",
+            category="2 What went in",
+            labels={"what": "labels under each setting for actinic keratosis and its like"},
+        ),
+        thresholds=report(
+            "<results>/tables/thresholds.csv",
+            category="2 What went in",
+            labels={"what": "images that other filters by size would keep"},
         ),
     log:
         "<logs>/compare_datasets.log",
@@ -21,7 +32,7 @@ rule compare_datasets:
         runtime=60,
     params:
         datasets=[
-            DATASETS[dataset].model_dump(include={"name", "title", "modality", "licence", "images"})
+            DATASETS[dataset].model_dump(include={"name", "title", "modality", "licence", "images", "labels"})
             for dataset in corpus_datasets()
         ],
         shards=[len(shard_numbers(dataset)) for dataset in corpus_datasets()],

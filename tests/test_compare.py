@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, load_paper_config
 from dermaflux.compare import compare_arms, compare_claims, compare_datasets, compare_models
 from dermaflux.errors import UserError
 from dermaflux.files import write_json
@@ -73,23 +73,39 @@ def test_predictions_over_other_test_images_are_refused(study, tmp_path):
 
 def test_the_datasets_table_accounts_for_every_row(tmp_path):
     ids = [f"d/{i}" for i in range(4)]
-    write_table(tmp_path / "index.parquet", [{"image_id": i, "label": "benign"} for i in ids], INDEX)
+    index = [{"image_id": i, "label": "benign", "diagnosis": "nevus", "patient_id": "P"} for i in ids[:3]]
+    index.append({"image_id": ids[3], "diagnosis": "keratosis", "drop_reason": "ambiguous_label"})
+    write_table(tmp_path / "index.parquet", index, INDEX)
     sizes = [(600, 450), (130, 140), (100, 100), (None, None)]
     images = [{"image_id": i, "source_width": w, "source_height": h} for i, (w, h) in zip(ids, sizes, strict=True)]
     write_table(tmp_path / "images.parquet", images, IMAGES)
     uses = [("train", 256, None), ("test", 128, None), ("excluded", None, "too_small"), ("excluded", None, "no_image")]
     rows = [{"image_id": i, "use": u, "scale": s, "exclude_reason": r} for i, (u, s, r) in zip(ids, uses, strict=True)]
     write_table(tmp_path / "manifest.parquet", rows, MANIFEST)
-    facts = {"name": "d", "title": "D", "modality": "clinical", "licence": "CC0-1.0", "images": 4}
+    facts = {"name": "ddi", "title": "D", "modality": "clinical", "licence": "CC0-1.0", "images": 4}
+    facts["labels"] = {"nevus": "benign", "keratosis": "ambiguous"}
     paths = {
         "index": tmp_path / "index.parquet",
         "shards": [tmp_path / "images.parquet"],
         "manifest": tmp_path / "manifest.parquet",
     }
-    compare_datasets([{**facts, **paths}], tmp_path / "t.csv")
-    row = pd.read_csv(tmp_path / "t.csv").iloc[0]
-    assert row[["rows", "train", "test", "excluded", "median_side"]].tolist() == [4, 1, 1, 2, 130]
+    outputs = [tmp_path / name for name in ("table.csv", "labels.csv", "thresholds.csv")]
+    compare_datasets([{**facts, **paths}], ROOT / "config/paper_table1.csv", *outputs)
+    table, labels, thresholds = map(pd.read_csv, outputs)
+    row = table.iloc[0]
+    assert row[["rows", "train", "test", "excluded", "median_side", "patients"]].tolist() == [4, 1, 1, 2, 130, 1]
     assert row[["scale_128", "scale_256", "excluded_no_image", "excluded_too_small"]].tolist() == [1, 1, 1, 1]
+    assert row[["paper_images", "paper_malignant"]].tolist() == [656, 171]
+    columns = ["ambiguous_as", "benign", "malignant", "excluded_as_ambiguous"]
+    expected = [["exclude", 3, 0, 1], ["benign", 4, 0, 0], ["malignant", 3, 1, 0]]
+    assert labels[columns].values.tolist() == 2 * expected and list(labels["dataset"]) == 3 * ["ddi"] + 3 * ["all"]
+    assert thresholds.iloc[-1][["dataset", "from_0_px", "from_128_px", "from_512_px"]].tolist() == ["all", 3, 2, 0]
+
+
+def test_the_papers_table_names_the_datasets_of_its_run():
+    paper = pd.read_csv(ROOT / "config/paper_table1.csv")
+    assert list(paper["dataset"]) == load_paper_config().datasets
+    assert paper["images"].sum() == 511_565
 
 
 def test_the_sweep_is_drawn_with_the_papers_lines(study, tmp_path):

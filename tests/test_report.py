@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from dermaflux.report import _table, rule_times
+from dermaflux.report import _table, copies_matrix, rule_times
 
 
 @pytest.fixture
@@ -27,3 +27,13 @@ def test_tables_escape_what_sources_wrote():
 def test_numbers_are_short_and_missing_cells_empty():
     html = _table([{"n": 1234, "x": 0.123456, "none": None}])
     assert ">1,234<" in html and ">0.1235<" in html and "<td></td>" in html
+
+
+def test_copies_are_counted_by_dataset_and_partner_over_all_reasons():
+    copies = [
+        {"exclude_reason": "duplicate", "dataset": "b", "partner_dataset": "a", "images": 2},
+        {"exclude_reason": "near_duplicate", "dataset": "b", "partner_dataset": "a", "images": 3},
+        {"exclude_reason": "duplicate", "dataset": "c", "partner_dataset": "c", "images": 1},
+    ]
+    assert copies_matrix(copies) == [{"excluded from": "b", "a": 5, "c": 0}, {"excluded from": "c", "a": 0, "c": 1}]
+    assert copies_matrix([]) == []

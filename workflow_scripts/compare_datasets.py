@@ -14,5 +14,8 @@ with job(snakemake.log[0]):
                 strict=True,
             )
         ],
+        paper=snakemake.input.paper,
         output=snakemake.output.table,
+        labels=snakemake.output.labels,
+        thresholds=snakemake.output.thresholds,
     )

@@ -4,13 +4,15 @@ from pathlib import Path
 from dermaflux.job import job
 from dermaflux.report import write_report
 
+TABLES = ("datasets", "ambiguous", "thresholds", "copies", "arms", "models", "claims", "confusion")
+
 with job(snakemake.log[0]):
     files = snakemake.input
     by_generator = groupby(files.generated, key=lambda path: Path(path).parts[-3])
     write_report(
         images=files.images,
         captions=files.captions,
-        tables={name: files[name] for name in ("datasets", "arms", "models", "claims", "confusion")},
+        tables={name: files[name] for name in TABLES},
         figures={name: str(files[name]) for name in ("leakage", "loss", "samples", "sweep", "roc")},
         template=files.template,
         overview=snakemake.output.overview,

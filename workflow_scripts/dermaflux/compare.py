@@ -18,41 +18,89 @@ def read_yaml(path):
         return yaml.safe_load(file)
 
 
-def compare_datasets(datasets, output):
-    """Table 1, rebuilt: what each dataset gave and what became of it.
+# px; what other values of `prepare.min_side` would have kept
+THRESHOLDS = (0, 64, 96, 112, 128, 160, 192, 224, 256, 384, 512)
+
+
+def compare_datasets(datasets, paper, output, labels, thresholds):
+    """Table 1, rebuilt, beside what the paper implies: what each dataset gave and what became of it.
 
     Args:
-        datasets: list of dicts: name, title, modality, licence, images (the descriptor's count), index (path),
-            shards (paths of its images), manifest (path).
+        datasets: list of dicts: name, title, modality, licence, images (the descriptor's count), labels (its mapping of
+            diagnoses), index (path), shards (paths of its images), manifest (path).
+        paper: CSV of what the paper implies: dataset, images, benign, malignant, how_sure.
+        output: CSV to write, a row a dataset.
+        labels: CSV to write: benign, malignant and excluded rows under each setting of `labels.ambiguous`.
+        thresholds: CSV to write: readable images that each of THRESHOLDS would keep, a row a dataset.
     """
-    rows = []
+    implied = pd.read_csv(paper).add_prefix("paper_").set_index("paper_dataset")
+    tables, settings, kept = [], [], []
     for facts in datasets:
-        index = read_frame(facts["index"], ["label"])
-        images = read_frame(facts["shards"], ["source_width", "source_height"]).dropna()
-        manifest = read_frame(facts["manifest"])
-        sides = np.minimum(images["source_width"], images["source_height"])
-        uses = manifest["use"].value_counts()
-        used = manifest[manifest["use"] != "excluded"]
-        rows.append(
-            {
-                "dataset": facts["name"],
-                "title": facts["title"],
-                "modality": facts["modality"],
-                "licence": facts["licence"],
-                "expected": facts["images"],
-                "rows": len(index),
-                **{label: int((index["label"] == label).sum()) for label in LABELS},
-                "unlabelled": int(index["label"].isna().sum()),
-                **{use: int(uses.get(use, 0)) for use in ("train", "test", "excluded")},
-                "median_side": int(sides.median()) if len(sides) else None,
-                **{f"scale_{scale}": n for scale, n in used["scale"].astype(int).value_counts().sort_index().items()},
-                **{f"excluded_{reason}": n for reason, n in manifest["exclude_reason"].value_counts().items()},
-            }
-        )
-    frame = pd.DataFrame(rows)
+        index = read_frame(facts["index"], ["diagnosis", "label", "lesion_id", "patient_id", "drop_reason"])
+        sizes = read_frame(facts["shards"], ["source_width", "source_height"]).dropna()
+        sides = np.minimum(sizes["source_width"], sizes["source_height"])
+        beside = implied.loc[facts["name"]].to_dict() if facts["name"] in implied.index else {}
+        tables.append({**_dataset_row(facts, index, sides, read_frame(facts["manifest"])), **beside})
+        settings += _label_rows(facts, index)
+        kept.append({"dataset": facts["name"], **{f"from_{px}_px": int((sides >= px).sum()) for px in THRESHOLDS}})
+    frame = pd.DataFrame(tables)
     counts = [name for name in frame.columns if name.startswith(("scale_", "excluded_"))]
     frame[counts] = frame[counts].fillna(0).astype(int)
-    write_csv(output, frame)
+    paper_columns = [name for name in frame.columns if name.startswith("paper_")]
+    write_csv(output, frame[[name for name in frame.columns if name not in paper_columns] + paper_columns])
+    write_csv(labels, _with_total(pd.DataFrame(settings), ["ambiguous_as"]))
+    write_csv(thresholds, _with_total(pd.DataFrame(kept), []))
+
+
+def _dataset_row(facts, index, sides, manifest):
+    uses = manifest["use"].value_counts()
+    used = manifest[manifest["use"] != "excluded"]
+    return {
+        "dataset": facts["name"],
+        "title": facts["title"],
+        "modality": facts["modality"],
+        "licence": facts["licence"],
+        "expected": facts["images"],
+        "rows": len(index),
+        **{label: int((index["label"] == label).sum()) for label in LABELS},
+        "unlabelled": int(index["label"].isna().sum()),
+        "patients": int(index["patient_id"].nunique()),
+        "lesions": int(index["lesion_id"].nunique()),
+        **{use: int(uses.get(use, 0)) for use in ("train", "test", "excluded")},
+        "smallest_side": int(sides.min()) if len(sides) else None,
+        "median_side": int(sides.median()) if len(sides) else None,
+        "largest_side": int(sides.max()) if len(sides) else None,
+        **{f"scale_{scale}": n for scale, n in used["scale"].astype(int).value_counts().sort_index().items()},
+        **{f"excluded_{reason}": n for reason, n in manifest["exclude_reason"].value_counts().items()},
+    }
+
+
+def _label_rows(facts, index):
+    """Rows with an image, by label, under each setting of `labels.ambiguous`: a dict a setting."""
+    there = index["drop_reason"].isna() | index["drop_reason"].isin(["ambiguous_label", "no_label"])
+    meanings = index.loc[there, "diagnosis"].map(facts["labels"])
+    return [
+        {
+            "dataset": facts["name"],
+            "ambiguous_as": setting,
+            **{
+                label: int(meanings.isin([label, *(["ambiguous"] if setting == label else [])]).sum())
+                for label in LABELS
+            },
+            "excluded_as_ambiguous": int((meanings == "ambiguous").sum()) if setting == "exclude" else 0,
+        }
+        for setting in ("exclude", "benign", "malignant")
+    ]
+
+
+def _with_total(frame, groups):
+    """`frame` with the sums of its numbers below it, for each of `groups`."""
+    numbers = frame.select_dtypes("number").columns
+    if groups:
+        total = frame.groupby(groups, sort=False)[numbers].sum().reset_index()
+    else:
+        total = frame[numbers].sum().to_frame().T
+    return pd.concat([frame, total.assign(dataset="all")], ignore_index=True)[frame.columns]
 
 
 def compare_arms(predictions, metrics, figure, output, resamples, seed):

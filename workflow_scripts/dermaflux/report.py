@@ -32,6 +32,27 @@ def _records(path):
     return [{k: v for k, v in row.items() if pd.notna(v)} for row in frame.astype(object).to_dict("records")]
 
 
+def _totals(path):
+    """The rows of a CSV that are sums over all datasets, without that column."""
+    return [{k: v for k, v in row.items() if k != "dataset"} for row in _records(path) if row["dataset"] == "all"]
+
+
+def copies_matrix(copies):
+    """How many images of a dataset (row) were excluded for one of another (column): list of dicts.
+
+    Args:
+        copies: rows of the leakage report's matrix: exclude_reason, dataset, partner_dataset, images.
+    """
+    if not copies:
+        return []
+    frame = pd.DataFrame(copies)
+    order = list(dict.fromkeys([*frame["dataset"], *frame["partner_dataset"]]))
+    matrix = frame.pivot_table(index="dataset", columns="partner_dataset", values="images", aggfunc="sum", fill_value=0)
+    matrix = matrix.reindex(index=order, columns=order, fill_value=0).astype(int)
+    matrix = matrix.loc[matrix.any(axis=1), matrix.any(axis=0)]
+    return [{"excluded from": name, **row} for name, row in matrix.to_dict("index").items()]
+
+
 def rule_times(folder):
     """Seconds, jobs and peak memory (MB) of each rule, longest first, from Snakemake's benchmark files below `folder`."""
     rows = []
@@ -54,7 +75,7 @@ def summarize_run(tables, lora_log, samples, caption_audit, separability, models
     """Every headline number of a run, as a dict for summary.json.
 
     Args:
-        tables: dict of CSV paths: datasets, arms, models, claims, confusion.
+        tables: dict of CSV paths: datasets, ambiguous, thresholds, copies, arms, models, claims, confusion.
         lora_log: path of the LoRA's log.csv.
         samples: dict generator -> paths of its samples.
         caption_audit, separability: paths of the audits' JSON.
@@ -76,6 +97,10 @@ def summarize_run(tables, lora_log, samples, caption_audit, separability, models
             "test": int(datasets["test"].sum()),
             "excluded": {name.removeprefix("excluded_"): int(n) for name, n in excluded.items()},
         },
+        # what the labels would be under each setting of labels.ambiguous
+        "ambiguous_labels": {row.pop("ambiguous_as"): row for row in _totals(tables["ambiguous"])},
+        "thresholds": _totals(tables["thresholds"])[0],
+        "copies": _records(tables["copies"]),
         "captions": read_json(caption_audit),
         "lora": {"steps": len(log), "loss_first_tenth": float(first), "loss_last_tenth": float(last)},
         "samples": {name: sum(len(read_frame(p, ["label"])) for p in paths) for name, paths in samples.items()},
@@ -150,6 +175,7 @@ def write_overview(summary, tables, figures, examples, template, output):
         audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
+        copies=copies_matrix(_records(tables["copies"])),
     )
     write_text(output, text)
 
