@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+pytest_plugins = ["fake_hub"]
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 

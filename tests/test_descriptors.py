@@ -32,7 +32,7 @@ def test_every_descriptor_loads_and_says_what_a_reader_needs(name):
     if descriptor.access == "manual":
         assert descriptor.instructions
     else:
-        assert all(archive.url.startswith("https://") for archive in descriptor.archives)
+        assert all(archive.url.startswith(("https://", "hf://datasets/")) for archive in descriptor.archives)
 
 
 def test_the_papers_corpus_has_511565_images_and_8238_for_testing():

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -354,3 +355,26 @@ def test_a_file_that_must_be_fetched_by_hand_says_where_and_how(fetch):
     by_hand.write_bytes(DATA + b"another version")
     with pytest.raises(UserError, match="which it had when it was first downloaded"):
         download_archive(None, fetch.path, fetch.state, pins=fetch.pins, **manual)
+
+
+def test_a_repository_of_the_hub_becomes_one_zip_and_is_pinned(fetch, hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    source = "hf://datasets/owner/pictures@main"
+    fetch(source, access="huggingface")
+    with zipfile.ZipFile(fetch.path) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "Benign/1.png": b"a picture",
+            "Malignant/2.png": b"another",
+        }
+    first = fetch.path.read_bytes()
+    fetch.path.unlink()
+    fetch(source, access="huggingface")  # the same bytes, or the pin would refuse them
+    assert fetch.path.read_bytes() == first and list(fetch.state.iterdir()) == []
+
+
+def test_a_closed_repository_of_the_hub_says_where_to_ask(fetch, hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with pytest.raises(UserError, match="accept the licence on https://huggingface.co/datasets/owner/gated"):
+        fetch("hf://datasets/owner/gated@main", access="huggingface")
+    with pytest.raises(UserError, match="not of the form hf://datasets/OWNER/NAME@REVISION"):
+        fetch("hf://datasets/owner/gated", access="huggingface")

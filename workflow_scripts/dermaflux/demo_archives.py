@@ -533,6 +533,14 @@ def _derm_t2im(plan, images):
     return {"Dataset-6k.zip": _zip(members)}
 
 
+def _dermaflux_released(plan, images):
+    """In folders called after the labels: a guess, as nobody here has seen the published layout."""
+    members = {}
+    for lesion in _lesions("dermaflux_released", images, plan.seed, shape=(192, 192)):
+        members[f"{lesion.label}/{lesion.index:05}.jpg"] = _jpeg(lesion.pixels(plan.seed))
+    return {"DermaFlux_synthetic_dataset.zip": _zip(members)}
+
+
 PAINTERS = {
     "med_node": _med_node,
     "hiba": _hiba,
@@ -546,6 +554,7 @@ PAINTERS = {
     "ddi": _ddi,
     "isic_2024": _isic_2024,
     "derm_t2im": _derm_t2im,
+    "dermaflux_released": _dermaflux_released,
 }
 
 

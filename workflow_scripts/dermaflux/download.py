@@ -9,14 +9,17 @@ import email.utils
 import errno
 import os
 import random
+import re
 import shutil
 import time
+import zipfile
 from datetime import date
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dermaflux.errors import UserError
 from dermaflux.files import atomic_path, read_json, sha256_file, write_json
+from dermaflux.hub import fetch_repository
 from dermaflux.job import say
 
 CHUNK_BYTES = 1 << 20
@@ -319,6 +322,31 @@ def _copy_local(source, path, bytes, sha256, pin):
     return found
 
 
+HUB_REPOSITORY = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)@(?P<revision>[^@]+)")
+
+
+def _pack_repository(source, path, state):
+    """All files of a dataset repository of the Hugging Face hub as one zip: the same bytes for the same commit."""
+    place = HUB_REPOSITORY.fullmatch(source)
+    if place is None:
+        raise UserError(f"{path.name}: {source!r} is not of the form hf://datasets/OWNER/NAME@REVISION")
+    folder = state / f"{path.name}.files"
+    _, files = fetch_repository(
+        "dataset", place["repo"], place["revision"], folder, lambda names: [n for n in names if n != ".gitattributes"]
+    )
+    _check_disk(state, sum(file["size"] for file in files.values()), path.name)
+    packed = state / path.name
+    with atomic_path(packed) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            with (
+                open(folder / name, "rb") as file,
+                archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member,
+            ):
+                shutil.copyfileobj(file, member, CHUNK_BYTES)
+    shutil.rmtree(folder)
+    return packed
+
+
 def fetched_by_hand(name, state, page, instructions):
     """Where the file `name`, which only a person can fetch, lies.
 
@@ -366,6 +394,12 @@ def download_archive(
     if access == "manual":
         source, access = str(fetched_by_hand(path.name, state, page, instructions)), "mirror"
     pin = Path(pins, f"{path.name}.json") if pins and not sha256 else None
+    if source.startswith("hf:"):
+        packed = _pack_repository(source, path, state)
+        found = _copy_local(packed, path, bytes, sha256, pin)
+        packed.unlink()
+        _write_pin(pin, path, found, source)
+        return
     if (local := _local_path(source)) is not None:
         found = _copy_local(local, path, bytes, sha256, pin)
         _write_pin(pin, path, found, page)

@@ -1,11 +1,10 @@
 """Models at pinned revisions, in a folder of their own. Weights are safetensors only: a pickle can run code."""
 
-import os
 from pathlib import Path
 
 from dermaflux.errors import UserError
 from dermaflux.files import fingerprint, read_json, sha256_file, write_json
-from dermaflux.job import say
+from dermaflux.hub import fetch_repository
 
 RECORD = "revision.json"
 # besides safetensors, what loaders read: configurations, tokenizers, the licence and the card
@@ -73,60 +72,15 @@ def wanted_files(names):
 
 
 def _fetch_from_hub(repo, revision, folder, endpoint):
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,  # the HTTP library's own, whichever the hub's client uses
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-
-    try:
-        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, files_metadata=True)
-        published = {file.rfilename: file for file in info.siblings}
-        names = wanted_files(published)
-        if not any(name.endswith(".safetensors") for name in names):
-            weights = [name for name in published if name.endswith(PICKLES)] or sorted(published)
+    def choose(names):
+        wanted = wanted_files(names)
+        if not any(name.endswith(".safetensors") for name in wanted):
+            weights = [name for name in names if name.endswith(PICKLES)] or sorted(names)
             raise UserError(
                 f"{repo} at {revision} has no safetensors weights, only {', '.join(weights)}. Pickles are not loaded, as "
                 "they can run code: give another revision (some repositories have one under refs/pr/N) or another source."
             )
-        say(f"{repo} at {info.sha}: {len(names)} files, {sum(published[n].size or 0 for n in names) / 1e9:.2f} GB")
-        snapshot_download(repo, revision=info.sha, local_dir=folder, allow_patterns=names, endpoint=endpoint)
-    except HfHubHTTPError as error:
-        raise UserError(_refusal(repo, revision, error)) from None
-    except HFValidationError:
-        raise UserError(f"models: {repo!r} is not the name of a repository (hf:OWNER/NAME@REVISION)") from None
-    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError) as error:
-        raise UserError(
-            f"{repo} cannot be reached ({type(error).__name__}): check the network (on a cluster, compute nodes often have "
-            "none: fetch models where there is one). A broken download continues."
-        ) from None
-    return {"repo": repo, "revision": info.sha, "files": {name: _checked(folder, published[name]) for name in names}}
+        return wanted
 
-
-def _refusal(repo, revision, error):
-    """What to do about an HTTP error. The token is never shown."""
-    status = error.response.status_code if error.response is not None else None
-    gated = type(error).__name__ == "GatedRepoError"
-    if gated or status in (401, 403):
-        token = "HF_TOKEN is set, but does not give access" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
-        return (
-            f"{repo} is closed to us (HTTP {status}; {token}). Log in, accept the licence on "
-            f"https://huggingface.co/{repo}, make a read token on https://huggingface.co/settings/tokens, and set it as "
-            "the environment variable HF_TOKEN. (A misspelt repository is refused in the same way.)"
-        )
-    if status == 404:
-        return f"{repo} has no revision {revision!r}, or does not exist: see https://huggingface.co/{repo}/commits/main"
-    return f"{repo}: the hub answered HTTP {status}. Try again later; a broken download continues."
-
-
-def _checked(folder, published):
-    """{size, sha256} of a downloaded file. Large files have a published hash, which is compared."""
-    path = folder / published.rfilename
-    digest = sha256_file(path)
-    if published.lfs and published.lfs.sha256 != digest:
-        path.unlink()
-        raise UserError(f"{path} does not have the published SHA-256 and was removed: run the same command again")
-    return {"size": path.stat().st_size, "sha256": digest}
+    commit, files = fetch_repository("model", repo, revision, folder, choose, endpoint)
+    return {"repo": repo, "revision": commit, "files": files}
