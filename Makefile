@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: demo test test-fast test-slow lint format clean
+.PHONY: demo test test-fast test-slow lint format clean benchmark-prepare benchmark-corpus benchmark-rehearsal
 .DEFAULT_GOAL = demo
 
 # Renewed when a pin changes.
@@ -33,6 +33,21 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
+
+# Speed and memory, as ratios measured in one run; see docs/benchmarks.md. What they compare with is installed apart.
+.venv-benchmarks/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-benchmarks
+	.venv-benchmarks/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	cp benchmarks/requirements.txt $@
+
+benchmark-prepare: .venv-benchmarks/installed
+	.venv-benchmarks/bin/python benchmarks/prepare.py
+
+benchmark-corpus: .venv/installed
+	$(BIN)/python benchmarks/corpus.py
+
+benchmark-rehearsal: .venv/installed
+	$(BIN)/python benchmarks/rehearsal.py results/rehearsal
 
 clean:
 	rm -rf results/demo .snakemake

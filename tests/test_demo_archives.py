@@ -23,6 +23,7 @@ REAL = ROOT.parent / "shared" / "data" / "real"
 DROPPED = {"too_small", "truncated", "undecodable", "no_image", "no_metadata", "no_label", "ambiguous_label"}
 KEPT = {"exif_rotated", "cmyk", "transparent", "16_bit"}
 COPIES = {"exact", "same_pixels", "resized"}
+PARTS = {"central_square", "cropped"}  # copies that show a part of their original
 
 
 def prepare(name, folder):
@@ -75,7 +76,7 @@ def test_there_are_enough_images_of_both_labels(painted):
 def test_planted_images_are_kept_or_dropped_for_their_reason(painted):
     _, rows, planted = painted
     seen = Counter(plant["kind"] for plant in planted)
-    assert set(seen) == DROPPED | KEPT | COPIES | {"same_lesion", "listed_duplicate"}
+    assert set(seen) == DROPPED | KEPT | COPIES | PARTS | {"same_lesion", "listed_duplicate"}
     for plant in planted:
         reasons = rows.loc[plant["image_ids"], "drop_reason"]
         if plant["kind"] in DROPPED:

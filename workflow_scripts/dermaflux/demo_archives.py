@@ -424,8 +424,24 @@ def _pad_ufes_20(plan, images):
     return {"zr7vgbcyr2-1.zip": _zip(table | inner)}
 
 
+def _central_square(pixels):
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def _without_edges(pixels):
+    """2 % off each edge."""
+    top, left = (round(length * 0.02) for length in pixels.shape[:2])
+    return pixels[top:-top, left:-left]
+
+
+# what a copy shows of its original, before it is squashed to a square
+CUTS = {"resized": lambda pixels: pixels, "central_square": _central_square, "cropped": _without_edges}
+
+
 def _kaggle(plan, images, name, side, folder, capitals, copies):
-    """A Kaggle set: class folders in split folders, all squashed to squares. copies: index -> (image id, lesion)."""
+    """A Kaggle set: class folders in split folders, all squares. copies: index -> (kind of copy, image id, lesion)."""
     members = {}
     for lesion in _lesions(name, images, plan.seed, shape=(side, side)):
         split = "test" if lesion.index >= _first_test(images) else "train"
@@ -433,11 +449,12 @@ def _kaggle(plan, images, name, side, folder, capitals, copies):
         number = f"melanoma_{lesion.index}" if name == "kaggle_1" else str(lesion.index)
         original = copies.get(lesion.index)
         if original:
-            label = original[1].label
+            label = original[2].label
         source_id = f"{split}/{label.capitalize() if capitals else label}/{number}"
         if original:
-            plan.plant("resized", source_id, others=[original[0]])
-            pixels = _squashed(original[1].pixels(plan.seed), side)
+            kind, original_id, its = original
+            plan.plant(kind, source_id, others=[original_id])
+            pixels = _squashed(CUTS[kind](its.pixels(plan.seed)), side)
         members[f"{folder}{source_id}.jpg"] = _jpeg(pixels)
     return _zip(members)
 
@@ -445,21 +462,35 @@ def _kaggle(plan, images, name, side, folder, capitals, copies):
 def _paint_kaggle_1(plan, images):
     train, test = _isic_2019_train(plan.seed, images), _isic_2019_test(plan.seed, images)
     copies = {
-        0: (f"isic_2019/{_isic_2019_id(images, test[2].index)}", test[2]),  # train, of a test image
-        1: (f"isic_2019/{_isic_2019_id(images, train[7].index)}", train[7]),  # train, of a training image
-        images - 2: (f"isic_2019/{_isic_2019_id(images, train[12].index)}", train[12]),  # test, of a training image
+        0: ("resized", f"isic_2019/{_isic_2019_id(images, test[2].index)}", test[2]),  # train, of a test image
+        1: ("resized", f"isic_2019/{_isic_2019_id(images, train[7].index)}", train[7]),  # train, of a training image
+        images - 2: (
+            "resized",
+            f"isic_2019/{_isic_2019_id(images, train[12].index)}",
+            train[12],
+        ),  # test, of a training image
     }
     archive = _kaggle(plan, images, "kaggle_1", 300, "melanoma_cancer_dataset/", False, copies)
     return {"melanoma-skin-cancer-dataset-of-10000-images.zip": archive}
 
 
 def _paint_kaggle_2(plan, images):
-    train, first = _isic_2019_train(plan.seed, images), _kaggle_1(plan.seed, images)
-    tested = first[images - 3]
+    train, test = _isic_2019_train(plan.seed, images), _isic_2019_test(plan.seed, images)
+    tested = _kaggle_1(plan.seed, images)[images - 3]
     copies = {
-        2: (f"kaggle_1/test/{tested.label}/melanoma_{tested.index}", tested),  # train, of another set's test image
-        3: (f"isic_2019/{_isic_2019_id(images, train[9].index)}", train[9]),  # train, of a training image
-        images - 1: (f"isic_2019/{_isic_2019_id(images, train[13].index)}", train[13]),  # test, of a training image
+        2: (
+            "resized",
+            f"kaggle_1/test/{tested.label}/melanoma_{tested.index}",
+            tested,
+        ),  # train, of another set's test image
+        3: ("resized", f"isic_2019/{_isic_2019_id(images, train[9].index)}", train[9]),  # train, of a training image
+        4: ("central_square", f"isic_2019/{_isic_2019_id(images, train[14].index)}", train[14]),  # of a training image
+        5: ("cropped", f"isic_2019/{_isic_2019_id(images, test[3].index)}", test[3]),  # train, of a test image
+        images - 1: (
+            "resized",
+            f"isic_2019/{_isic_2019_id(images, train[13].index)}",
+            train[13],
+        ),  # test, of a training image
     }
     return {"melanoma-cancer-dataset.zip": _kaggle(plan, images, "kaggle_2", 224, "", True, copies)}
 
@@ -562,8 +593,8 @@ def paint_archives(dataset, folder, images, seed):
     """Paint a dataset's archives into `folder`, in the published layout, the same bytes on every run.
 
     Beside them `planted.json`: a list of {"kind", "image_ids"}. Kinds of duplicates (the copy's image_id first, then
-    the original's): exact (the same bytes), same_pixels (other bytes), resized (squashed to a square), listed_duplicate,
-    same_lesion (two pictures of one lesion). Kinds of awkward images that are kept: exif_rotated, cmyk, transparent,
+    the original's): exact (the same bytes), same_pixels (other bytes), resized (squashed to a square), central_square (cut
+    to it), cropped (a little off each edge), listed_duplicate, same_lesion (two pictures of one lesion). Kinds of awkward images that are kept: exif_rotated, cmyk, transparent,
     16_bit; that are dropped, for the reason of that name: too_small, truncated, undecodable, no_image, no_metadata,
     no_label, ambiguous_label.
 
