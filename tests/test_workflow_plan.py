@@ -1,9 +1,11 @@
 """The paper's run, planned on a fresh clone without data, network or GPU."""
 
+import re
 import subprocess
 
 import pytest
 
+from conftest import load_paper_config
 from workflow import SNAKEMAKE, fresh_clone, plan, planned, snakemake
 
 
@@ -110,3 +112,12 @@ def test_a_run_without_a_manual_file_stops_before_its_first_job(clone):
     assert done.returncode and "Stanford Research Use Agreement" in done.stdout
     assert "results/state/download/ddi/manual/ddidiversedermatologyimages.zip" in done.stdout
     assert not (clone / "results/raw").exists()
+
+
+def test_the_plan_names_every_file_to_download_with_its_size_and_licence(clone):
+    output = snakemake(clone, "-n", "download", "--quiet", "host").stdout
+    lines = dict(re.findall(r"Download (\S+) of \w+: (.*)", output))
+    files = [archive.name for d in load_paper_config().load_descriptors().values() for archive in d.archives]
+    assert sorted(lines) == sorted(files)
+    assert lines["ISIC_2020_Training_JPEG.zip"] == "about 23,000 MB, licence CC-BY-NC-4.0, access https"
+    assert lines["ddidiversedermatologyimages.zip"].endswith("access manual")

@@ -168,6 +168,7 @@ def write_overview(summary, tables, figures, examples, template, output):
     page = jinja2.Template(
         Path(template).read_text(encoding="utf-8"), autoescape=False, undefined=jinja2.StrictUndefined
     )
+    columns = pd.read_csv(tables["datasets"], nrows=0).columns
     text = page.render(
         summary=summary,
         tables={name: _records(path) for name, path in tables.items()},
@@ -175,6 +176,7 @@ def write_overview(summary, tables, figures, examples, template, output):
         audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
+        starting=lambda prefix: [name for name in columns if name.startswith(prefix)],
         copies=copies_matrix(_records(tables["copies"])),
     )
     write_text(output, text)
