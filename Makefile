@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: demo test test-fast test-slow lint format clean benchmark-prepare benchmark-corpus benchmark-rehearsal
+.PHONY: demo test test-fast test-slow test-vllm lint format clean benchmark-prepare benchmark-corpus benchmark-rehearsal
 .DEFAULT_GOAL = demo
 
 # Renewed when a pin changes.
@@ -15,14 +15,24 @@ BIN = .venv/bin
 demo: .venv/installed
 	$(BIN)/snakemake --profile profiles/demo
 
-# All tests, on two cores. `make test-slow` are those that run a workflow from end to end.
-test: test-fast test-slow
+# vLLM for CPUs, for the tests of the captioners: an environment of its own, renewed when a pin changes.
+VLLM_FILES = $(addprefix tests/vllm/, install.sh repair.py requirements.txt overrides.txt)
+.venv-vllm/installed: $(VLLM_FILES)
+	PYTHON=$(PYTHON) tests/vllm/install.sh .venv-vllm
+	cat $(VLLM_FILES) > $@
+
+# All tests, on two cores. `make test-slow` are those that run a workflow from end to end, `make test-vllm` those with the
+# real vLLM server.
+test: test-fast test-slow test-vllm
 
 test-fast: .venv/installed
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not vllm"
 
 test-slow: .venv/installed
 	$(BIN)/pytest -m slow
+
+test-vllm: .venv/installed .venv-vllm/installed
+	$(BIN)/pytest -m vllm --durations=0
 
 lint: .venv/installed
 	$(BIN)/ruff check .

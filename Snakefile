@@ -71,7 +71,7 @@ rule captioner_study:
 
 onstart:
     try:
-        check_before_start(workflow.dag.needrun_jobs(), CONFIG.captioners[CONFIG.caption.captioner].backend)
+        check_before_start(workflow.dag.needrun_jobs())
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -48,10 +48,10 @@ rule caption_compared:
         mem_mb=lambda wildcards: 4000 if CONFIG.caption_model(wildcards.captioner) is None else 64000,
         runtime=240,
     params:
-        settings=lambda wildcards: CONFIG.captioners[wildcards.captioner].model_dump(mode="json"),
-        prompt=lambda wildcards: CONFIG.caption.prompt,
-        seed=CONFIG.caption.seed,
-        template=lambda wildcards: CONFIG.caption.template,
+        settings=lambda wildcards: CONFIG.caption_settings(wildcards.captioner),
+        question=lambda wildcards: CONFIG.caption.question(),
+        placement=lambda wildcards: CONFIG.caption_placement(wildcards.captioner),
+        state=lambda wildcards: f"{CONFIG.pathvars['results']}/state/captions/compared-{wildcards.captioner}",
         code=code("caption_compared"),
     script:
         "../workflow_scripts/caption_compared.py"

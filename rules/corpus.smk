@@ -52,6 +52,7 @@ rule write_corpus_shard:
 rule write_corpus_card:
     input:
         manifests=manifest_slices(),
+        captions=caption_files(),
     output:
         card="<results>/corpus/README.md",
     log:

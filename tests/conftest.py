@@ -43,3 +43,14 @@ def painted_rows(count, *key, prefix="d", **columns):
         }
         for i, label in enumerate(labels)
     ]
+
+
+def caption_measured(images, output):
+    """The measured captions of a shard (paths)."""
+    from dermaflux.captions import caption_shard
+
+    caption_shard(
+        images, output, "measured", {"backend": "measured"}, None, "shard", prompt="{label}", reply="", seed=0,
+        template="A {label} lesion. {description}", attributes=["asymmetry", "border", "color"], retry_temperature=0.7,
+        bad_share=0.0, state=output.parent / "state",
+    )  # fmt: skip

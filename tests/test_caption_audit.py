@@ -1,15 +1,13 @@
 import pandas as pd
 import pytest
 
-from conftest import ROOT, painted_rows
+from conftest import ROOT, caption_measured, painted_rows
 from dermaflux.caption_audit import audit_captions, distinct_ngrams, near_repeats, readable, text_figures
 from dermaflux.caption_words import CaptionReader
-from dermaflux.captions import caption_shard
 from dermaflux.files import read_json
 from dermaflux.tables import CAPTIONS, IMAGES, read_frame, write_table
 
 WORDS = ROOT / "config/caption_words.yaml"
-TEMPLATE = "A {label} lesion. {description}"
 LONG = "the mole in this image is symmetrical and its border is smooth while the color is light brown throughout"
 
 
@@ -23,10 +21,7 @@ def corpus(tmp_path_factory):
     """A folder with images.parquet and the measured captions of its 24 lesions."""
     folder = tmp_path_factory.mktemp("corpus")
     write_table(folder / "images.parquet", painted_rows(24, 3, split="train", scale=128), IMAGES)
-    settings = {"backend": "measured"}
-    caption_shard(
-        folder / "images.parquet", folder / "captions.parquet", "m", settings, None, "{label}", TEMPLATE, 0, ""
-    )
+    caption_measured(folder / "images.parquet", folder / "captions.parquet")
     return folder
 
 

@@ -1,9 +1,8 @@
 import pandas as pd
 import pytest
 
-from conftest import ROOT, painted_rows
+from conftest import ROOT, caption_measured, painted_rows
 from dermaflux.captioner_study import compare_captioners, draw_comparison_images
-from dermaflux.captions import caption_shard
 from dermaflux.errors import UserError
 from dermaflux.tables import CAPTIONS, IMAGES, MANIFEST, read_frame, write_table
 
@@ -56,9 +55,7 @@ def study(corpus, tmp_path):
     """(table, page) of a comparison of the measured captions with those of one who claims whatever, and gave up once."""
     images, measured, other = (tmp_path / f"{name}.parquet" for name in ("images", "measured", "other"))
     drawn = draw(corpus, images)
-    caption_shard(
-        images, measured, "measured", {"backend": "measured"}, None, "{label}", "{label} {description}", 0, ""
-    )
+    caption_measured(images, measured)
     claim = "A <script>alert(1)</script> symmetrical & benign mole with a smooth border."
     rows = [{"image_id": id, "description": claim if i else None} for i, id in enumerate(drawn["image_id"])]
     write_table(other, rows, CAPTIONS)

@@ -40,8 +40,10 @@ def test_the_card_lists_licences_and_leaves_out_what_may_not_be_published(tmp_pa
     paths = parts(tmp_path)
     facts = {"name": "d", "title": "Dee", "url": "https://d.example", "licence": "CC0-1.0", "citation": "Dee 2020"}
     closed = {**facts, "title": "Closed", "licence": "research only", "redistribute": False}
-    write_card([{**facts, "redistribute": True}, closed], [paths["manifest"]] * 2, tmp_path / "README.md", "measured")
+    open_and_closed = [{**facts, "redistribute": True}, closed]
+    write_card(open_and_closed, [paths["manifest"]] * 2, [paths["captions"]], tmp_path / "README.md", "measured")
     card = (tmp_path / "README.md").read_text()
     assert "license: cc0-1.0" in card and "Dee 2020" in card
-    assert "| [Dee](https://d.example) | CC0-1.0 | 3 |" in card
+    assert "| [Dee](https://d.example) | CC0-1.0 | 2 |" in card  # one of three has no caption
+    assert "Captions: measured; 2 images got none that could be used" in card
     assert "forbid redistribution: used, not published) | research only | 0 |" in card

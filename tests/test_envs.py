@@ -7,7 +7,8 @@ from conftest import ROOT
 
 PINS = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "requirements.txt").read_text(), re.M))
 ENVS = sorted((ROOT / "envs").glob("*.yaml"))
-APART = {"vllm": "0.10.2"}  # the last vLLM that serves Llama 3.2 Vision; its own environment
+# vLLM 0.10.2, the last that serves Llama 3.2 Vision, and what it needs in another version than the rest of us
+APART = {"caption": {"numpy": "2.2.6", "transformers": "4.56.2", "vllm": "0.10.2"}}
 
 
 @pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
@@ -17,7 +18,7 @@ def test_environments_have_the_pins_of_the_requirements(path):
     assert dependencies[:-1] == ["python=3.11", "pip"]
     assert pip == sorted(pip)
     for name, version in (pin.split("==") for pin in pip):
-        assert (PINS | APART)[name] == version
+        assert (PINS | APART.get(path.stem, {}))[name] == version
 
 
 def test_every_rule_names_an_environment_that_exists():

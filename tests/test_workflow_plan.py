@@ -32,6 +32,23 @@ def test_the_whole_run_of_the_paper_is_planned(jobs):
     assert jobs["audit_captions"] == 1
 
 
+def test_the_server_is_verified_before_it_captions_in_bulk(clone, jobs):
+    assert jobs["verify_captioner"] == 1
+    output = snakemake(clone, "-n").stdout
+    captions = [block for block in output.split("\nrule ")[1:] if block.startswith("caption_shard:")]
+    assert len(captions) == 134
+    assert all("results/captions/gate.json" in block.split("output:")[0] for block in captions)
+    assert output.index("\nrule verify_captioner:") < output.index("\nrule caption_shard:")
+
+
+@pytest.mark.parametrize("change", ["captioner: measured", "gate: null"])
+def test_captioners_without_a_server_and_runs_without_a_gate_are_planned(clone, tmp_path, change):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(f"caption: {{{change}}}\n")
+    jobs = planned(clone, "--configfile", overlay)
+    assert jobs["caption_shard"] == 134 and "verify_captioner" not in jobs
+
+
 def test_gpu_jobs_and_only_they_ask_for_a_gpu(clone):
     output = snakemake(clone, "-n").stdout
     asks = {

@@ -1,17 +1,22 @@
+from pathlib import Path
+
 from dermaflux.captions import caption_shard
 from dermaflux.files import read_json
 from dermaflux.job import job
 
 with job(snakemake.log[0]):
-    model = snakemake.input.get("model")
+    model, captioner = snakemake.input.get("model"), snakemake.wildcards.captioner
     caption_shard(
         images=snakemake.input.images,
         output=snakemake.output.captions,
-        captioner=snakemake.wildcards.captioner,
-        settings=snakemake.params.settings,
+        captioner=captioner,
+        # the pace (config.PACE) is no param, and comes from the configuration itself
+        settings={**snakemake.config["captioners"][captioner], **snakemake.params.settings},
         revision=read_json(model)["revision"] if model else None,
-        prompt=snakemake.params.prompt,
-        template=snakemake.params.template,
-        seed=snakemake.params.seed,
-        what=f"caption the study's images with {snakemake.wildcards.captioner}",
+        what=f"caption the study's images with {captioner}",
+        bad_share=1.0,  # how many a captioner fails is what the study asks
+        state=snakemake.params.state,
+        model=model and Path(model).parent,
+        **snakemake.params.placement,
+        **snakemake.params.question,
     )

@@ -1,17 +1,22 @@
+from pathlib import Path
+
 from dermaflux.captions import caption_shard
 from dermaflux.files import read_json
 from dermaflux.job import job
 
 with job(snakemake.log[0]):
-    model = snakemake.input.get("model")
+    model, captioner = snakemake.input.get("model"), snakemake.params.captioner
     caption_shard(
         images=snakemake.input.images,
         output=snakemake.output.captions,
-        captioner=snakemake.params.captioner,
-        settings=snakemake.params.settings,
+        captioner=captioner,
+        # the pace (config.PACE) is no param, and comes from the configuration itself
+        settings={**snakemake.config["captioners"][captioner], **snakemake.params.settings},
         revision=read_json(model)["revision"] if model else None,
-        prompt=snakemake.params.prompt,
-        template=snakemake.params.template,
-        seed=snakemake.params.seed,
         what=f"caption {snakemake.wildcards.dataset}-{snakemake.wildcards.shard}",
+        bad_share=snakemake.params.bad_share,
+        state=snakemake.params.state,
+        model=model and Path(model).parent,
+        **snakemake.params.placement,
+        **snakemake.params.question,
     )

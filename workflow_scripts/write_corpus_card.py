@@ -5,6 +5,7 @@ with job(snakemake.log[0]):
     write_card(
         descriptors=snakemake.params.descriptors,
         manifests=snakemake.input.manifests,
+        captions=snakemake.input.captions,
         output=snakemake.output.card,
         captioner=snakemake.params.captioner,
     )

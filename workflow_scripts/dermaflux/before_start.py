@@ -1,24 +1,32 @@
 """What a run makes sure of before its first job."""
 
-from dermaflux.config import check_captioner
+from dermaflux.caption_asking import endpoint_key
 from dermaflux.download import fetched_by_hand
+from dermaflux.imported_captions import imported_file
 from dermaflux.run_lock import hold_run_lock
 
 
-def check_before_start(jobs, captioner):
+def check_before_start(jobs):
     """Stop before anything long has started where a planned job lacks what only a person can give.
 
     Args:
         jobs: the planned jobs (Snakemake's: rule.name, params, wildcards).
-        captioner: name of the captioner that caption jobs use.
 
     Raises:
-        UserError: another run is at work here; a file must be fetched by hand; the captioner is not built in.
+        UserError: another run is at work here; a file must be fetched by hand; a captioner has no key or no file.
     """
     hold_run_lock()
     for job in jobs:
-        if job.rule.name == "caption_shard":
-            check_captioner(captioner)
-        elif job.rule.name == "download_archive" and job.params.source["access"] == "manual":
+        if job.rule.name == "download_archive" and job.params.source["access"] == "manual":
             source = job.params.source
             fetched_by_hand(job.wildcards.archive, job.params.state, source["page"], source["instructions"])
+        elif job.rule.name in ("caption_shard", "caption_compared"):
+            _check_captioner(job.params.settings)
+
+
+def _check_captioner(settings):
+    """Raise a UserError where a captioner (dict, config.Captioner) lacks its key or file."""
+    if settings["backend"] == "openai":
+        endpoint_key(settings)
+    elif settings["backend"] == "imported":
+        imported_file(settings["file"])

@@ -7,10 +7,10 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dermaflux.closed import Closed, validate
 from dermaflux.descriptors import load_descriptor
-from dermaflux.errors import UserError
 
-BUILT_IN_CAPTIONERS = ("measured",)  # backends of dermaflux.captions
 Label = Literal["benign", "malignant"]
+MEASURED = ("asymmetry", "border", "color")  # attributes that dermaflux.measure computes
+RESERVED = ("image_id", "caption", "description", "captioner", "revision", "prompt_sha256", "seed", "n_tokens", "error")
 Name = Field(pattern="^[a-z0-9_]+$")
 
 
@@ -74,6 +74,8 @@ class OpenAICaptioner(_Chat):
     url: str
     served_model: str
     key: str | None
+    length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    takes_seed: bool = True
     requests_per_minute: float | None = Field(gt=0)
     dollars_per_million_tokens: tuple[float, float]
 
@@ -108,11 +110,34 @@ Captioner = Annotated[
 ]
 
 
+class Gate(Closed):
+    """What a vLLM server must pass before it captions in bulk (dermaflux.caption_gate)."""
+
+    reference: str
+    images: int = Field(gt=0)
+    tolerance: float = Field(ge=0, le=1)
+
+
 class Caption(Closed):
     captioner: str
     prompt: str
     template: str
     seed: int
+    attributes: list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]] = Field(min_length=1)
+    reply: str
+    retry_temperature: float = Field(ge=0)
+    bad_share: float = Field(ge=0, le=1)
+    gate: Gate | None
+
+    @field_validator("attributes")
+    @classmethod
+    def _become_columns(cls, attributes):
+        if len(set(attributes)) < len(attributes):
+            raise ValueError("a name stands twice")
+        for name in attributes:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is a column of the table of captions already")
+        return attributes
 
     @field_validator("prompt", "template")
     @classmethod
@@ -120,6 +145,12 @@ class Caption(Closed):
         if "{label}" not in text:
             raise ValueError("must contain {label}")
         return text
+
+    def question(self):
+        """What is asked about an image, whoever is asked: arguments of dermaflux.captions.caption_shard, as a dict."""
+        return self.model_dump(
+            mode="json", include={"prompt", "reply", "template", "attributes", "seed", "retry_temperature"}
+        )
 
 
 class CaptionAudit(Closed):
@@ -266,6 +297,10 @@ class Paint(Closed):
     seed: int
 
 
+# How fast captions are asked for, not what they say: left out of the params, so that another pace repeats nothing.
+PACE = {"in_flight", "reply_timeout", "start_timeout", "requests_per_minute", "dollars_per_million_tokens"}
+
+
 class Config(Closed):
     pathvars: dict[Literal["results", "logs", "benchmarks"], str]
     datasets: list[str] = Field(min_length=1)
@@ -294,6 +329,15 @@ class Config(Closed):
         for key, name in self._used_captioners():
             if name not in self.captioners:
                 raise ValueError(f"{key}: {name!r} is not in `captioners` ({', '.join(self.captioners)})")
+        used = {self.captioners[name].backend for _, name in self._used_captioners()}
+        if "measured" in used and (unknown := set(self.caption.attributes) - set(MEASURED)):
+            raise ValueError(f"caption.attributes: measured captions know {', '.join(MEASURED)}, not {min(unknown)!r}")
+        if gate := self.gate(self.caption.captioner):
+            reference, model = self.captioners.get(gate.reference), self.caption_model(self.caption.captioner)
+            if getattr(reference, "backend", None) != "transformers" or reference.model != model:
+                raise ValueError(
+                    f"caption.gate.reference: {gate.reference!r} is no captioner of backend transformers with model {model}"
+                )
         models = [("lora.model", self.lora.model)]
         models += [(f"captioners.{name}.model", self.caption_model(name)) for name in self.captioners]
         models += [(f"generators.{g.name}.model", g.model) for g in self.samplers()]
@@ -330,6 +374,19 @@ class Config(Closed):
         """Which of `models` the captioner (its name) runs on this machine, or None."""
         return getattr(self.captioners[captioner], "model", None)
 
+    def caption_settings(self, captioner):
+        """What of the captioner's (its name) settings determines its captions, as a dict."""
+        return self.captioners[captioner].model_dump(mode="json", exclude=PACE)
+
+    def caption_placement(self, captioner):
+        """Where the captioner's (its name) model runs, if in the job's own process: dict of device and precision, or {}."""
+        in_process = self.captioners[captioner].backend == "transformers"
+        return {"device": self.device, "precision": self.precision} if in_process else {}
+
+    def gate(self, captioner):
+        """The Gate that the captioner (its name) must pass before it captions in bulk, or None."""
+        return self.caption.gate if self.captioners[captioner].backend == "vllm" else None
+
     def samplers(self):
         """The generators that are sampled here."""
         return [generator for generator in self.generators if isinstance(generator, Sampler)]
@@ -363,12 +420,3 @@ class Config(Closed):
 def parse_config(values, source="config.yaml"):
     """The dict `values` as a `Config`; see `dermaflux.closed.validate` for errors."""
     return validate(Config, values, source)
-
-
-def check_captioner(backend):
-    """Raise a UserError if this version has no captioner of that kind (the paper's run is planned all the same)."""
-    if backend not in BUILT_IN_CAPTIONERS:
-        raise UserError(
-            f"captioner {backend!r} is not built into this version; it has: {', '.join(BUILT_IN_CAPTIONERS)}. "
-            "Set `caption.captioner: measured` to go on without it."
-        )

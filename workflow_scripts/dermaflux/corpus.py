@@ -1,6 +1,7 @@
 """The published corpus: image-text pairs as Parquet that `datasets.load_dataset` reads, and its card."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from dermaflux.files import write_text
@@ -32,19 +33,25 @@ def write_corpus_shard(index, images, captions, manifest, output, split, row_gro
             write(rows)
 
 
-def write_card(descriptors, manifests, output, captioner):
+def write_card(descriptors, manifests, captions, output, captioner):
     """Write the dataset card: what the corpus holds, under which licences, whom to cite.
 
     Args:
         descriptors: list of dicts with name, title, url, licence, citation, redistribute.
         manifests: paths of the slices, in the same order.
+        captions: paths of all captions: images without one are not published, and counted.
         output: path of README.md beside `data/`.
         captioner: name of the captioner and model.
     """
-    rows, total = [], 0
+    words = read_table(captions, ["image_id", "error"])
+    missing = set(words.filter(pc.is_valid(words["error"]))["image_id"].to_pylist())
+    rows, total, left_out = [], 0, 0
     for facts, manifest in zip(descriptors, manifests, strict=True):
-        uses = read_frame(manifest, ["use"])["use"].value_counts()
-        published = int(uses.get("train", 0) + uses.get("test", 0)) if facts["redistribute"] else 0
+        uses = read_frame(manifest, ["image_id", "use"])
+        used = uses.loc[uses["use"].isin(["train", "test"]), "image_id"]
+        without = int(used.isin(missing).sum())
+        published = len(used) - without if facts["redistribute"] else 0
+        left_out += without
         total += published
         note = "" if facts["redistribute"] else " (its terms forbid redistribution: used, not published)"
         rows.append(f"| [{facts['title']}]({facts['url']}){note} | {facts['licence']} | {published:,} |")
@@ -66,7 +73,8 @@ def write_card(descriptors, manifests, output, captioner):
         yaml.safe_dump(front, sort_keys=False).strip(),
         "---",
         "# Skin lesions with captions",
-        f"{total:,} image-text pairs, after cleaning and removal of duplicates. Captions: {captioner}.",
+        f"{total:,} image-text pairs, after cleaning and removal of duplicates. Captions: {captioner}; {left_out:,} images "
+        "got none that could be used and are left out.",
         "Every row carries its own licence in the column `licence`. Not for diagnosis.",
         "",
         "| dataset | licence | images |",

@@ -74,4 +74,11 @@ def copy_flux(folder):
     shutil.copytree(FLUX, folder, dirs_exist_ok=True)
 
 
-BUILDERS = {"flux": copy_flux, "resnext": build_resnext, "vit": build_vit, "clip": build_clip}
+def build_vlm(folder):
+    """A tiny vision-language model, untrained, for the tests of the captioners."""
+    from dermaflux.toy_vlm import build_vlm  # imports transformers, which the others do without
+
+    build_vlm(folder)
+
+
+BUILDERS = {"flux": copy_flux, "resnext": build_resnext, "vit": build_vit, "clip": build_clip, "vlm": build_vlm}

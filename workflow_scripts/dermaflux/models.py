@@ -19,7 +19,7 @@ def fetch_model(source, folder, endpoint=None):
     for models of this project a hash of their content. A broken download continues where it was.
 
     Args:
-        source: "hf:REPO@REVISION" (a branch, tag or commit), or "demo:KIND" with KIND one of flux, resnext, vit, clip.
+        source: "hf:REPO@REVISION" (a branch, tag or commit), or "demo:KIND" with KIND one of flux, resnext, vit, clip, vlm.
         endpoint: URL of the hub (default: huggingface.co, or the environment's HF_ENDPOINT).
 
     Raises:

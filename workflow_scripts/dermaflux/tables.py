@@ -38,10 +38,19 @@ IMAGES = _schema(
     thumbnail=pa.binary(), label=S, split=S, drop_reason=S,
 )  # fmt: skip
 
-CAPTIONS = _schema(
-    image_id=S, caption=S, description=S, asymmetry=S, border=S, color=S, captioner=S, revision=S, prompt_sha256=S,
-    seed=pa.int64(), n_tokens=I, error=S,
-)  # fmt: skip
+
+def captions_schema(attributes):
+    """The schema of captions that describe `attributes` (names, a column each).
+
+    An image that got no caption has an `error` and null as its caption; every reader counts or skips it.
+    """
+    return _schema(
+        image_id=S, caption=S, description=S, **dict.fromkeys(attributes, S), captioner=S, revision=S, prompt_sha256=S,
+        seed=pa.int64(), n_tokens=I, error=S,
+    )  # fmt: skip
+
+
+CAPTIONS = captions_schema(("asymmetry", "border", "color"))
 
 # use: train | test | excluded
 MANIFEST = _schema(
