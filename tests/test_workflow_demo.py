@@ -161,8 +161,8 @@ def test_adding_a_dataset_reruns_only_it_and_what_trains_on_it(demo, edit):
     edit("config.yaml", "  - isic_2024\n", "  - isic_2024\n  - our_clinic\n")
     todo = plan(demo, *DEMO)
     jobs = todo.counts
-    own = ["download_archive", "index_dataset", "prepare_shard", "caption_shard", "encode_shard", "decide_rows"]
-    for rule in own:
+    assert jobs["download_archive"] == 1 and " of our_clinic: " in "".join(todo.messages)
+    for rule in ("index_dataset", "prepare_shard", "caption_shard", "encode_shard", "decide_rows"):
         assert jobs[rule] == 1 and "our_clinic" in todo.jobs[rule][0]
     assert jobs["train_lora"] == 1 and jobs["sample_shard"] == 4
     assert "fetch_model" not in jobs and "collect_test_images" not in jobs and "score_zero_shot" not in jobs

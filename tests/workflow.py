@@ -39,10 +39,14 @@ def snakemake(folder, *arguments, check=True, **options):
 
 @dataclass(frozen=True)
 class Plan:
-    """What Snakemake would run: `counts`, rule -> number of jobs; `jobs`, rule -> wildcards as Snakemake prints them."""
+    """What Snakemake would run: `counts`, rule -> number of jobs; `jobs`, rule -> wildcards as Snakemake prints them.
+
+    A rule with a message of its own (download_archive) prints that instead, to `messages`.
+    """
 
     counts: dict
     jobs: dict
+    messages: list
 
 
 def plan(folder, *arguments):
@@ -51,13 +55,14 @@ def plan(folder, *arguments):
     table = re.search(r"^Job stats:\n(.*?)^total", output, re.M | re.S)
     if table is None:
         assert "Nothing to be done" in output, output[-3000:]
-        return Plan({}, {})
+        return Plan({}, {}, [])
     counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.M) if rule != "all"}
     jobs = {rule: set() for rule in counts}
     for block in output.split("\nrule ")[1:]:
         rule, wildcards = block.split(":")[0], re.search(r"wildcards: (.*)", block)
         jobs.setdefault(rule, set()).update([wildcards[1]] if wildcards else [])
-    return Plan(counts, {rule: sorted(its) for rule, its in jobs.items()})
+    messages = re.findall(r"^Job \d+: (.*)", output, re.M)
+    return Plan(counts, {rule: sorted(its) for rule, its in jobs.items()}, messages)
 
 
 def planned(folder, *arguments):
