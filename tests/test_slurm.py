@@ -16,8 +16,8 @@ from workflow import SNAKEMAKE, fresh_clone, planned, snakemake
 pytestmark = pytest.mark.slurm
 CONFIG = ("--configfile", "config/demo.yaml", "tests/slurm/run.yaml")
 RUN = (
-    "--profile", "slurm", *CONFIG, "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5",
-    "--slurm-keep-successful-logs",
+    "--profile", "slurm", *CONFIG, "--slurm-init-seconds-before-status-checks", "2",
+    "--seconds-between-status-checks", "4", "--latency-wait", "5", "--slurm-keep-successful-logs",
 )  # fmt: skip
 LOCAL = {"download_archive", "fetch_model"}
 GPU_RULES = {"encode_shard", "train_lora", "sample_shard", "train_classifier", "score_zero_shot"}
@@ -90,7 +90,7 @@ def test_small_jobs_share_a_submission(undisturbed):
 # Disturbed
 
 
-def wait_for(rule, process, patience=400):
+def wait_for(rule, process, patience=900):
     """Ids of the jobs of `rule`, once some run."""
     began = time.monotonic()
     while not (ids := running(rule)):

@@ -4,7 +4,7 @@ from dermaflux.caption_asking import endpoint_key
 from dermaflux.download import fetched_by_hand
 from dermaflux.imported_captions import imported_file
 from dermaflux.run_lock import hold_run_lock
-from dermaflux.slurm import end_orphaned_jobs, notice_lost_jobs
+from dermaflux.slurm import end_orphaned_jobs, mend_status_checks
 
 
 def check_before_start(jobs, executor=None):
@@ -21,7 +21,7 @@ def check_before_start(jobs, executor=None):
     hold_run_lock()
     end_orphaned_jobs()
     if type(executor).__module__ == "snakemake_executor_plugin_slurm":
-        notice_lost_jobs(executor)
+        mend_status_checks(executor)
     for job in jobs:
         if job.rule.name == "download_archive" and job.params.source["access"] == "manual":
             source = job.params.source

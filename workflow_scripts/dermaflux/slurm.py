@@ -56,19 +56,22 @@ def end_orphaned_jobs(folder=None, patience=120.0):
         time.sleep(1)
 
 
-def notice_lost_jobs(executor):
-    """Make Snakemake's SLURM executor fail a job that SLURM no longer knows, instead of waiting for it for ever.
+def mend_status_checks(executor):
+    """Mend two habits of Snakemake's SLURM executor (2.8.0): waiting for lost jobs for ever, and looking ever less often.
 
-    The plugin (2.8.0) takes a job that is not in the queue for one that will be. It may have been purged, or the
-    controller may have lost its state.
+    It takes a job that is not in the queue for one that will be; but it may have been purged, or the controller may have
+    lost its state. Such a job fails now. And it looks again after up to three minutes, whatever
+    `--seconds-between-status-checks` says; now that is the longest it waits.
 
     Args:
         executor: snakemake_executor_plugin_slurm.Executor.
     """
+    longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
     original, misses = executor.check_active_jobs, Counter()
 
     async def check_active_jobs(active_jobs):
         still_active = [info async for info in original(active_jobs)]
+        executor.next_seconds_between_status_checks = min(executor.next_seconds_between_status_checks, longest)
         ids = [info.external_jobid for info in still_active]
         queue = (
             await asyncio.to_thread(_ask, "squeue", "--me", "--states=all", "--noheader", "--format=%i") if ids else ""
