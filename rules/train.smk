@@ -40,16 +40,16 @@ rule train_lora:
         "<benchmarks>/train_lora/{adapter}.tsv"
     conda:
         "../envs/flux.yaml"
-    threads: 2
+    threads: 2 * CONFIG.lora.gpus
     resources:
-        gpu=1,
+        gpu=CONFIG.lora.gpus,
         mem_mb=96000,
         runtime=10080,
     params:
         checkpoint_every=CONFIG.lora.checkpoint_every,
         device=CONFIG.device,
         precision=CONFIG.precision,
-        settings=CONFIG.lora.model_dump(exclude={"name", "model", "checkpoint_every"}),
+        settings=CONFIG.lora.training_settings(),
         code=code("train_lora"),
     script:
         "../workflow_scripts/train_lora.py"

@@ -30,22 +30,38 @@ def job(log):
         os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
     try:
         yield
-    except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in DISK_FULL:
-            _tell(error, log)
-            raise
-        hint = (
-            ""
-            if isinstance(error, UserError)
-            else "; free some space and start the same command again: nothing is lost"
-        )
-        say(f"Error: {error}{hint}")
-        os._exit(1)  # no traceback, neither ours nor Snakemake's
     except Exception as error:
+        if message := explained(error):
+            say(f"Error: {message}")
+            os._exit(1)  # no traceback, neither ours nor Snakemake's
         _tell(error, log)
         raise
     finally:
         sys.stdout.flush(), sys.stderr.flush()
+
+
+def launched():
+    """What `job` does for a script, for a process that a script has launched: it ends with the process that started it,
+    and what it says goes to the log and through its stdout to the script, which shows it.
+    """
+    global _terminal
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _terminal = sys.stdout
+
+
+def show(lines):
+    """Print what launched processes say (iterable of lines) to the terminal; it is in the log already."""
+    for line in lines:
+        print(line, end="", file=_terminal, flush=True)
+
+
+def explained(error):
+    """The message of an exception that a person can act on (a UserError, a full disk), or None."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"{error}; free some space and start the same command again: nothing is lost"
+    return None
 
 
 def _end_with_parent(parent, every=1.0):
