@@ -41,17 +41,17 @@ rule train_lora:
         "<benchmarks>/train_lora/{adapter}.tsv"
     conda:
         "../envs/flux.yaml"
-    threads: 2
+    threads: 2 * CONFIG.lora.gpus
     resources:
-        gpu=1,
-        gpu_percent=100,
+        gpu=CONFIG.lora.gpus,
+        gpu_percent=100 * CONFIG.lora.gpus,
         mem_mb=growing(96000),
         runtime=4320,  # goes on from its last checkpoint: no attempt needs more
     params:
         checkpoint_every=CONFIG.lora.checkpoint_every,
         device=CONFIG.device,
         precision=CONFIG.precision,
-        settings=CONFIG.lora.model_dump(exclude={"name", "model", "checkpoint_every"}),
+        settings=CONFIG.lora.training_settings(),
         code=code("train_lora"),
     script:
         "../workflow_scripts/train_lora.py"

@@ -75,15 +75,21 @@ def corpus():
     return paths
 
 
+def training(folder, **changes):
+    """Arguments of `train_lora`, as JSON knows them, to train on `corpus` into folder/toy; `changes` are settings."""
+    paths = {name: str(path) for name, path in corpus().items()}
+    return {
+        "manifest": [paths["manifest"]], "captions": [paths["captions"]], "latents": [paths["latents"]],
+        "model_folder": str(toy_flux()), "output": str(Path(folder, "toy")), "state": str(Path(folder, "state")),
+        "settings": {**SETTINGS, **changes}, "device": "cpu", "precision": "fp32", "checkpoint_every": 2,
+    }  # fmt: skip
+
+
 def train(folder, stop_at=None, **changes):
-    """Train on `corpus` into folder/toy; arguments are `train_lora`'s settings."""
+    """Train on `corpus` into folder/toy; `changes` are settings."""
     from dermaflux.lora import train_lora
 
-    paths = corpus()
-    return train_lora(
-        [paths["manifest"]], [paths["captions"]], [paths["latents"]], toy_flux(), Path(folder, "toy"), Path(folder, "state"),
-        {**SETTINGS, **changes}, "cpu", "fp32", checkpoint_every=2, stop_at=stop_at,
-    )  # fmt: skip
+    return train_lora(**training(folder, **changes), stop_at=stop_at)
 
 
 @functools.cache

@@ -64,6 +64,13 @@ def test_gpu_jobs_and_only_they_ask_for_a_gpu(clone):
     assert not any(any(found) for rule, found in asks.items() if rule not in gpu)
 
 
+def test_a_training_on_several_gpus_is_one_job_that_determines_the_same_lora(clone):
+    output = snakemake(clone, "-n", "lora", "--config", "lora={gpus: 4}").stdout
+    (job,) = [block for block in output.split("\nrule ")[1:] if block.startswith("train_lora:")]
+    assert " gpu=4" in job and "threads: 8" in job
+    assert "gpus" not in load_paper_config().lora.training_settings()
+
+
 @pytest.mark.parametrize("target", ["download", "corpus", "lora", "samples", "classifiers", "report"])
 def test_each_target_asks_for_its_stage_and_what_it_needs(clone, jobs, target):
     own = {

@@ -196,7 +196,12 @@ class Lora(Closed):
     text_tokens: int = Field(gt=0)
     gradient_checkpointing: bool
     checkpoint_every: int = Field(gt=0)
+    gpus: int = Field(gt=0)
     seed: int
+
+    def training_settings(self):
+        """What determines the trained LoRA beside model and data, as a dict."""
+        return self.model_dump(exclude={"name", "model", "checkpoint_every", "gpus"})
 
 
 class Sampler(Closed):

@@ -22,7 +22,7 @@ def job(log, resources=None):
 
     Args:
         log: path.
-        resources: of a job that may use GPUs (Snakemake's: gpu, and gpu_percent of each): it gets devices of its own.
+        resources: of a job that may use GPUs (Snakemake's): it gets `gpu` devices, of a single one gpu_percent.
 
     A `UserError` or a full disk ends the job with exit code 1 and its message alone; any other error with its traceback,
     in the log.
@@ -37,20 +37,12 @@ def job(log, resources=None):
     print(f"Python {platform.python_version()} of {sys.prefix} on {os.uname().nodename}", flush=True)
     try:
         if resources and resources.get("gpu"):
-            _take_gpus(resources.gpu, resources.get("gpu_percent", PERCENT))
+            _take_gpus(resources.gpu, resources.get("gpu_percent", PERCENT) if resources.gpu == 1 else PERCENT)
         yield
-    except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in DISK_FULL:
-            _tell(error, log)
-            raise
-        hint = (
-            ""
-            if isinstance(error, UserError)
-            else "; free some space and start the same command again: nothing is lost"
-        )
-        say(f"Error: {error}{hint}")
-        os._exit(1)  # no traceback, neither ours nor Snakemake's
     except Exception as error:
+        if message := explained(error):
+            say(f"Error: {message}")
+            os._exit(1)  # no traceback, neither ours nor Snakemake's
         _tell(error, log)
         raise
     finally:
@@ -61,6 +53,30 @@ def _take_gpus(count, percent):
     devices = lease_gpus(count, percent, waiting=lambda: say("waiting for a free GPU"))
     if devices:
         say(f"GPU {', '.join(devices)} on {os.uname().nodename}")
+
+
+def launched():
+    """What `job` does for a script, for a process that a script has launched: it ends with the process that started it,
+    and what it says goes to the log and through its stdout to the script, which shows it.
+    """
+    global _terminal
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _terminal = sys.stdout
+
+
+def show(lines):
+    """Print what launched processes say (iterable of lines) to the terminal; it is in the log already."""
+    for line in lines:
+        print(line, end="", file=_terminal, flush=True)
+
+
+def explained(error):
+    """The message of an exception that a person can act on (a UserError, a full disk), or None."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"{error}; free some space and start the same command again: nothing is lost"
+    return None
 
 
 def _end_with_parent(parent, every=1.0):

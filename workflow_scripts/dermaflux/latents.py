@@ -31,6 +31,11 @@ PIXELS_PER_BATCH = (
 )  # so that batches of small images are larger; a 512 px image takes about 1 GB in the VAE
 
 
+def latent_shape(count, scale):
+    """The shape of the latents of `count` images of `scale` px."""
+    return count, 16, scale // PIXELS_PER_LATENT, scale // PIXELS_PER_LATENT
+
+
 def _create(path, shapes, metadata):
     """A safetensors file of float16 tensors whose values are still to be written: dict of name -> array on the disk.
 
@@ -86,9 +91,7 @@ def encode_shard(images, model_folder, output, device, precision_dtype, what):
     for row in wanted:
         ids[row["scale"]].append(row["image_id"])
     shapes = {
-        f"{kind}_{scale}": (len(ids[scale]), 16, scale // PIXELS_PER_LATENT, scale // PIXELS_PER_LATENT)
-        for scale in sorted(ids)
-        for kind in ("mean", "std")
+        f"{kind}_{scale}": latent_shape(len(ids[scale]), scale) for scale in sorted(ids) for kind in ("mean", "std")
     }
     metadata = {
         "ids": json.dumps({str(scale): ids[scale] for scale in sorted(ids)}),

@@ -2,7 +2,8 @@
 
 A training that is killed at any step continues: its state (weights, optimizer, log) lies in a folder under a fingerprint
 of all that determines the result, and the randomness of step k depends on (seed, k) alone, so that k and k steps are
-2 k steps.
+2 k steps. Several processes (dermaflux.ranks) make the same steps as one: each draws the whole batch's randomness, takes
+its own rows, and their gradients are added up.
 """
 
 import csv
@@ -11,6 +12,7 @@ import os
 import shutil
 import time
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from dermaflux.torch_setup import DTYPES, seeded, torch, torch_device
@@ -27,8 +29,9 @@ from dermaflux import flux, lora_formats
 from dermaflux.errors import UserError
 from dermaflux.files import atomic_path, fingerprint, read_json, sha256_file, write_text
 from dermaflux.job import duration, say
-from dermaflux.latents import Latents
+from dermaflux.latents import Latents, latent_shape
 from dermaflux.models import RECORD, model_revision
+from dermaflux.ranks import ALONE, Ranks
 from dermaflux.tables import read_table
 
 _ATTENTION = r"attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
@@ -126,29 +129,87 @@ def training_texts(batch, settings, generator):
     ]
 
 
-def flow_loss(transformer, vae_config, mean, std, text, generator, settings, device):
+def flow_noise(shape, generator, timesteps):
+    """All that is random in the loss of one batch.
+
+    Args:
+        shape: of the batch's latents, [n, 16, h, w].
+        generator: CPU torch.Generator.
+        timesteps: uniform | logit_normal.
+
+    Returns:
+        (posterior_noise, noise, t): two tensors of `shape`, and times [n] from 0 to 1.
+    """
+    posterior_noise, noise = (torch.randn(shape, generator=generator) for _ in range(2))
+    if timesteps == "uniform":
+        return posterior_noise, noise, torch.rand(shape[0], generator=generator)
+    return posterior_noise, noise, torch.sigmoid(torch.randn(shape[0], generator=generator))
+
+
+def flow_loss(transformer, vae_config, mean, std, text, random, guidance, device):
     """Rectified-flow loss of one batch, as FLUX is trained: mean square of v(x_t, t) - (n - x_0), x_t = (1 - t) x_0 + t n.
 
     Args:
         vae_config: object whose `.config` has shift_factor and scaling_factor.
         mean, std: float32 [n, 16, h, w] of the VAE's posterior.
         text: (states, pooled) from TextEncoders.encode.
-        generator: CPU torch.Generator; all randomness comes from it.
-        settings: dict with timesteps (uniform | logit_normal) and guidance.
+        random: from `flow_noise`.
+        guidance: float, for the guidance embedding.
 
     Returns:
         scalar float32 tensor.
     """
-    posterior_noise, noise = (torch.randn(mean.shape, generator=generator) for _ in range(2))
-    draw = torch.rand if settings["timesteps"] == "uniform" else torch.randn
-    t = draw(len(mean), generator=generator)
-    t = (t if settings["timesteps"] == "uniform" else torch.sigmoid(t)).to(device)
+    posterior_noise, noise, t = random
+    t = t.to(device)
     x0 = flux.pack(flux.normalize(mean + std * posterior_noise, vae_config)).to(device)
     noise = flux.pack(noise).to(device)
     xt = (1 - t)[:, None, None] * x0 + t[:, None, None] * noise
     positions = flux.image_ids(mean.shape[-1] * flux.PIXELS_PER_LATENT, device)
-    velocity = flux.velocity(transformer, xt, t, settings["guidance"], *text, positions)
+    velocity = flux.velocity(transformer, xt, t, guidance, *text, positions)
     return F.mse_loss(velocity, noise - x0)
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """What turns a batch into gradients: the networks, the stored latents, and the processes that share the work."""
+
+    transformer: torch.nn.Module
+    trained: dict
+    vae: torch.nn.Module
+    encoders: flux.TextEncoders
+    stored: Latents
+    settings: dict
+    device: torch.device
+    dtype: torch.dtype
+    ranks: Ranks
+
+    def backward(self, scale, batch, generator):
+        """Leave the gradients of the batch's loss in the trained parameters, and return the loss.
+
+        Both are those of the whole batch in every process, whichever rows it has computed.
+        """
+        texts = training_texts(batch, self.settings, generator)
+        random = flow_noise(latent_shape(len(batch), scale), generator, self.settings["timesteps"])
+        own = self.ranks.own(len(batch))
+        loss = torch.zeros((), device=self.device)
+        if batch[own]:
+            share = len(batch[own]) / len(batch)
+            loss = self._loss(batch[own], texts[own], [its[own] for its in random]) * share
+            loss.backward()
+        else:  # fewer rows than processes
+            for parameter in self.trained.values():
+                parameter.grad = torch.zeros_like(parameter)
+        loss = loss.detach()
+        self.ranks.sum([loss, *(parameter.grad for parameter in self.trained.values())])
+        return loss
+
+    def _loss(self, batch, texts, random):
+        text = self.encoders.encode(texts, self.settings["text_tokens"])
+        mean, std = self.stored.read([image_id for image_id, *_ in batch])
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return flow_loss(
+                self.transformer, self.vae, mean, std, text, random, self.settings["guidance"], self.device
+            )
 
 
 class _State:
@@ -182,9 +243,9 @@ class _State:
 
 def train_lora(
     manifest, captions, latents, model_folder, output, state, settings, device, precision, checkpoint_every, code=None,
-    stop_at=None,
+    stop_at=None, ranks=ALONE,
 ):  # fmt: skip
-    """Train the LoRA and write it; a training that was stopped continues.
+    """Train the LoRA and write it; a training that was stopped continues, also with another number of processes.
 
     Args:
         manifest, captions, latents: lists of paths, of all datasets and shards of the corpus.
@@ -198,6 +259,7 @@ def train_lora(
         checkpoint_every: steps between saved states. Does not change the result.
         code: fingerprint of the code, so that a changed code does not continue an old state.
         stop_at: stop after this step, with the state saved, as a killed training would at a checkpoint.
+        ranks: Ranks of the processes that train together. Their number changes the result by rounding only.
 
     Returns:
         True where it is finished, False where it was stopped.
@@ -229,14 +291,18 @@ def train_lora(
     )
     checkpoint = _State(state, trained, optimizer)
     done, log = checkpoint.load()
+    ranks.require_same((identity, done), "inputs or states")
     in_epoch = steps_per_epoch(rows, settings["batch_size"])
     steps = math.ceil(settings["epochs"] * in_epoch)
     count = sum(map(len, rows.values()))
-    say(
+    tell = say if ranks.first else lambda message: None
+    tell(
         f"train_lora {name}: {count:,} images, {steps:,} steps, "
         f"{sum(p.numel() for p in trained.values()):,} trained parameters"
+        + (f", {ranks.size} processes" if ranks.size > 1 else "")
         + (f", continued at step {done}" if done else "")
     )
+    learner = _Learner(transformer, trained, vae, encoders, stored, settings, device, dtype, ranks)
     spent = log[-1][-1] if log else 0.0  # seconds of earlier runs
     started = said = time.monotonic()
     last = min(steps, stop_at or steps)
@@ -249,34 +315,29 @@ def train_lora(
         rate = settings["learning_rate"] * min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        generator = seeded("step", settings["seed"], step)
-        text = encoders.encode(training_texts(batch, settings, generator), settings["text_tokens"])
-        mean, std = stored.read([image_id for image_id, *_ in batch])
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = flow_loss(transformer, vae, mean, std, text, generator, settings, device)
-        loss.backward()
+        value = learner.backward(scale, batch, seeded("step", settings["seed"], step)).item()
+        if not math.isfinite(value):
+            raise UserError(f"the loss is {value} at step {step}: lower lora.learning_rate")
         torch.nn.utils.clip_grad_norm_(trained.values(), settings["max_grad_norm"])
         optimizer.step()
         optimizer.zero_grad()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(f"the loss is {value} at step {step}: lower lora.learning_rate")
         now = time.monotonic()
         log.append([step, value, rate, scale, len(batch), round(spent + now - started, 3)])
         if now - said >= 10:
             recent = [row[1] for row in log[-50:]]
             speed = (step + 1 - done) / (now - started)
-            say(
+            tell(
                 f"train_lora {name}: step {step + 1:,} of {steps:,}, loss {sum(recent) / len(recent):.4f}, "
                 f"{speed:.3g} steps/s, {duration((steps - step - 1) / speed)} left"
             )
             said = now
-        if (step + 1) % checkpoint_every == 0 or step + 1 == last:
+        if ranks.first and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
             checkpoint.save(log)
     if last < steps:
         return False
-    _write_outputs(Path(output), transformer, settings, log, rows, left_out, model_folder)
-    shutil.rmtree(state)
+    if ranks.first:
+        _write_outputs(Path(output), transformer, settings, log, rows, left_out, model_folder)
+        shutil.rmtree(state)
     return True
 
 
