@@ -2,7 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: demo test test-fast test-slow test-vllm test-slurm test-conda lint format clean benchmark-prepare benchmark-corpus benchmark-rehearsal
+.PHONY: demo test test-fast test-slow test-vllm test-slurm test-conda lint format clean
+.PHONY: benchmark-prepare benchmark-corpus benchmark-rehearsal benchmark-captions
 .DEFAULT_GOAL = demo
 
 # Renewed when a pin changes.
@@ -71,6 +72,9 @@ benchmark-corpus: .venv/installed
 
 benchmark-rehearsal: .venv/installed
 	$(BIN)/python benchmarks/rehearsal.py results/rehearsal
+
+benchmark-captions: .venv/installed .venv-vllm/installed
+	$(BIN)/python benchmarks/captions.py
 
 clean:
 	rm -rf results/demo .snakemake
