@@ -16,7 +16,7 @@ from workflow import SNAKEMAKE, fresh_clone, planned, snakemake
 pytestmark = pytest.mark.slurm
 CONFIG = ("--configfile", "config/demo.yaml", "tests/slurm/run.yaml")
 RUN = (
-    "--profile", "slurm", *CONFIG, "--slurm-init-seconds-before-status-checks", "2",
+    "--profile", "slurm", *CONFIG, "--jobs", "4", "--slurm-init-seconds-before-status-checks", "2",
     "--seconds-between-status-checks", "4", "--latency-wait", "5", "--slurm-keep-successful-logs",
 )  # fmt: skip
 LOCAL = {"download_archive", "fetch_model"}
