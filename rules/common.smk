@@ -11,6 +11,7 @@ from dermaflux.before_start import check_before_start
 from dermaflux.closed import ConfigError
 from dermaflux.code_fingerprint import code_fingerprint
 from dermaflux.config import parse_config
+from dermaflux.cost import rules_of
 from dermaflux.errors import UserError
 from dermaflux.preflight import planned_partitions
 from dermaflux.report_page import write_html_report

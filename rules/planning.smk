@@ -13,3 +13,16 @@ rule preflight:
         code=code("preflight"),
     script:
         "../workflow_scripts/preflight.py"
+
+
+rule estimate_cost:
+    log:
+        "<logs>/estimate_cost.log",
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    params:
+        settings=CONFIG.model_dump(mode="json"),
+        code=code("estimate_cost"),
+    script:
+        "../workflow_scripts/estimate_cost.py"

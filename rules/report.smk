@@ -32,6 +32,11 @@ rule write_report:
             labels={"what": "the whole run on one page"},
         ),
         summary="<results>/report/summary.json",
+        cost=report(
+            "<results>/report/cost.csv",
+            category="1 Overview",
+            labels={"what": "time, memory, GPU time and energy of each rule"},
+        ),
     log:
         "<logs>/write_report.log",
     conda:
@@ -42,6 +47,7 @@ rule write_report:
     params:
         benchmarks=CONFIG.pathvars["benchmarks"],
         models=CONFIG.used_models(),
+        rules=lambda wildcards: rules_of(workflow),
         settings=CONFIG.model_dump(mode="json"),
         code=code("write_report"),
     script:

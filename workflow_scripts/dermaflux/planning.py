@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dermaflux.arms import all_arms, needed
 from dermaflux.closed import Closed
+from dermaflux.errors import UserError
 
 Positive = Annotated[float, Field(gt=0)]
 LORA_PARAMETERS = {"attention": 1_634_304, "all_linear": 5_369_856}  # of FLUX.1-dev, per rank (dermaflux.lora.TARGETS)
@@ -69,6 +70,20 @@ def at_scale(rates, scale):
     known = [px for px in sorted(rates) if px >= scale]
     largest = max(rates)
     return rates[known[0]] if known else rates[largest] * (scale / largest) ** 2
+
+
+def chosen_gpu(config, rates):
+    """The Gpu that `planning.gpu` names.
+
+    Raises:
+        UserError: it is not in the rates.
+    """
+    if config.planning.gpu not in rates.gpus:
+        raise UserError(
+            f"planning.gpu: {config.planning.gpu!r} is not among the gpus of {config.planning.rates} "
+            f"({', '.join(rates.gpus)})"
+        )
+    return rates.gpus[config.planning.gpu]
 
 
 def images_by_scale(config, descriptors):

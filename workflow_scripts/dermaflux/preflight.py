@@ -195,12 +195,7 @@ def gpu_memory(config, rates):
             return min(sizes) * 2**20 / 1e9, "nvidia-smi"
     except OSError:
         pass
-    if config.planning.gpu not in rates.gpus:
-        raise UserError(
-            f"planning.gpu: {config.planning.gpu!r} is not among the gpus of {config.planning.rates} "
-            f"({', '.join(rates.gpus)})"
-        )
-    return rates.gpus[config.planning.gpu].memory_gb, f"planning.gpu: {config.planning.gpu}"
+    return planning.chosen_gpu(config, rates).memory_gb, f"planning.gpu: {config.planning.gpu}"
 
 
 def check_gpu_memory(config, rates, memory):
