@@ -2,7 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: demo test test-fast test-slow test-vllm lint format clean benchmark-prepare benchmark-corpus benchmark-rehearsal
+.PHONY: demo test test-fast test-slow test-vllm test-slurm test-conda lint format clean
+.PHONY: benchmark-prepare benchmark-corpus benchmark-rehearsal benchmark-captions
 .DEFAULT_GOAL = demo
 
 # Renewed when a pin changes.
@@ -21,18 +22,31 @@ VLLM_FILES = $(addprefix tests/vllm/, install.sh repair.py requirements.txt over
 	PYTHON=$(PYTHON) tests/vllm/install.sh .venv-vllm
 	cat $(VLLM_FILES) > $@
 
-# All tests, on two cores. `make test-slow` are those that run a workflow from end to end, `make test-vllm` those with the
-# real vLLM server.
-test: test-fast test-slow test-vllm
+# A conda of its own, for the tests of the environments.
+CONDA_FILES = $(addprefix tests/conda/, install.sh make_channel.py requirements.txt)
+.venv-conda/installed: $(CONDA_FILES)
+	PYTHON=$(PYTHON) tests/conda/install.sh .venv-conda
+	cat $(CONDA_FILES) > $@
+
+# All tests, on two cores. `make test-slow` are those that run a workflow from end to end, the others those with real
+# servers: vLLM, SLURM (as root) and conda.
+test: test-fast test-slow test-vllm test-slurm test-conda
 
 test-fast: .venv/installed
-	$(BIN)/pytest -n 2 -m "not slow and not vllm"
+	$(BIN)/pytest -n 2 -m "not slow and not vllm and not slurm and not conda"
 
 test-slow: .venv/installed
 	$(BIN)/pytest -m slow
 
 test-vllm: .venv/installed .venv-vllm/installed
 	$(BIN)/pytest -m vllm --durations=0
+
+test-slurm: .venv/installed
+	tests/slurm/install.sh
+	$(BIN)/pytest -m slurm --durations=0
+
+test-conda: .venv/installed .venv-conda/installed
+	$(BIN)/pytest -m conda --durations=0
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -58,6 +72,9 @@ benchmark-corpus: .venv/installed
 
 benchmark-rehearsal: .venv/installed
 	$(BIN)/python benchmarks/rehearsal.py results/rehearsal
+
+benchmark-captions: .venv/installed .venv-vllm/installed
+	$(BIN)/python benchmarks/captions.py
 
 clean:
 	rm -rf results/demo .snakemake

@@ -69,7 +69,7 @@ rule captioner_study:
 
 onstart:
     try:
-        check_before_start(workflow.dag.needrun_jobs())
+        check_before_start(workflow.dag.needrun_jobs(), workflow.scheduler._executor)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

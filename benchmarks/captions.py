@@ -1,7 +1,6 @@
 """How fast captions come, held against simpler ways: real vLLM for CPUs, a tiny random model, painted images.
 
-    make .venv-vllm/installed
-    .venv/bin/python benchmarks/captions.py [speed] [memory] [kill]
+    make benchmark-captions      (about twenty minutes; .venv/bin/python benchmarks/captions.py speed memory kill for some)
 
 speed: requests per second of our client, of a bare asyncio client and of `vllm run-batch`, with the same requests, and of
 the common loop `for image: generate()` with transformers, with as many tokens. memory: of the job, over 10,000 images.

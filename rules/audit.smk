@@ -22,8 +22,8 @@ rule report_leakage:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         code=code("report_leakage"),
     script:
@@ -48,8 +48,8 @@ rule audit_separability:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         images=2000,
         kinds=[CONFIG.source_kind(name) for name in GENERATORS],
@@ -80,8 +80,8 @@ rule audit_captions:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         images=CONFIG.caption_audit.images,
         seed=CONFIG.caption_audit.seed,

@@ -23,8 +23,9 @@ if GATE:
             "../envs/caption.yaml"
         resources:
             gpu=1,
-            mem_mb=64000,
-            runtime=240,
+            gpu_percent=100,
+            mem_mb=growing(64000),
+            runtime=growing(240),
         params:
             settings=CAPTIONER.model_dump(mode="json"),
             reference=CONFIG.captioners[GATE.reference].model_dump(mode="json"),
@@ -57,8 +58,9 @@ rule caption_shard:
         "../envs/data.yaml" if CAPTION_MODEL is None else "../envs/caption.yaml"
     resources:
         gpu=0 if CAPTION_MODEL is None else 1,
-        mem_mb=4000 if CAPTION_MODEL is None else 64000,
-        runtime=720,
+        gpu_percent=0 if CAPTION_MODEL is None else 100,
+        mem_mb=growing(4000 if CAPTION_MODEL is None else 64000),
+        runtime=growing(720),
     params:
         captioner=CONFIG.caption.captioner,
         settings=CONFIG.caption_settings(CONFIG.caption.captioner),

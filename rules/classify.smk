@@ -12,8 +12,8 @@ rule draw_images:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         images=lambda wildcards: needed(ARMS, wildcards.source),
         kind=lambda wildcards: CONFIG.source_kind(wildcards.source),
@@ -36,8 +36,8 @@ rule collect_test_images:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         code=code("collect_test_images"),
     script:
@@ -60,8 +60,9 @@ rule train_classifier:
         "../envs/classify.yaml"
     resources:
         gpu=1,
-        mem_mb=32000,
-        runtime=480,
+        gpu_percent=CONFIG.classify.gpu_percent(),
+        mem_mb=growing(32000),
+        runtime=growing(480),
     params:
         arm=lambda wildcards: ARMS_BY_NAME[wildcards.arm].facts(),
         device=CONFIG.device,
@@ -86,8 +87,9 @@ rule score_zero_shot:
         "../envs/classify.yaml"
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=120,
+        gpu_percent=100,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         batch_size=lambda wildcards: ZERO_SHOT[wildcards.model].batch_size,
         device=CONFIG.device,

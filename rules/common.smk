@@ -53,6 +53,11 @@ def code(script):
     return code_fingerprint(LIBRARY / f"{script}.py")
 
 
+def growing(amount):
+    """A resource that grows with each attempt: a job that was killed for its memory or time gets more of it."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def shard_numbers(dataset):
     """Numbers of the shards that a dataset is cut into: known before any data is."""
     return range(DATASETS[dataset].shards(CONFIG.prepare.shard_size))

@@ -28,8 +28,8 @@ rule compare_datasets:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         datasets=[
             DATASETS[dataset].model_dump(include={"name", "title", "modality", "licence", "images", "labels"})
@@ -59,8 +59,8 @@ rule compare_arms:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         bootstrap=CONFIG.report.bootstrap,
         seed=CONFIG.report.seed,
@@ -88,8 +88,8 @@ rule compare_models:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         bootstrap=CONFIG.report.bootstrap,
         seed=CONFIG.report.seed,
@@ -118,8 +118,8 @@ rule compare_claims:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         bootstrap=CONFIG.report.bootstrap,
         seed=CONFIG.report.seed,
@@ -146,8 +146,8 @@ rule plot_sweep:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         generator=CONFIG.classify.sweep.generator,
         code=code("plot_sweep"),
@@ -173,8 +173,8 @@ rule plot_roc:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         zero_shot=list(ZERO_SHOT),
         code=code("plot_roc"),
@@ -198,8 +198,8 @@ rule plot_loss:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         code=code("plot_loss"),
     script:
@@ -224,8 +224,8 @@ rule plot_samples:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=growing(16000),
+        runtime=growing(60),
     params:
         generators=list(GENERATORS),
         shards=[len(source_shards(name)) for name in GENERATORS],

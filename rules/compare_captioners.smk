@@ -17,8 +17,8 @@ rule draw_comparison_images:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         images=CONFIG.caption_comparison.images,
         seed=CONFIG.caption_comparison.seed,
@@ -45,8 +45,10 @@ rule caption_compared:
         )
     resources:
         gpu=lambda wildcards: 0 if CONFIG.caption_model(wildcards.captioner) is None else 1,
-        mem_mb=lambda wildcards: 4000 if CONFIG.caption_model(wildcards.captioner) is None else 64000,
-        runtime=240,
+        gpu_percent=lambda wildcards: 0 if CONFIG.caption_model(wildcards.captioner) is None else 100,
+        mem_mb=lambda wildcards, attempt: (4000 if CONFIG.caption_model(wildcards.captioner) is None else 64000)
+        * attempt,
+        runtime=growing(240),
     params:
         settings=lambda wildcards: CONFIG.caption_settings(wildcards.captioner),
         question=lambda wildcards: CONFIG.caption.question(),
@@ -76,8 +78,8 @@ rule compare_captioners:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         captioners=COMPARED,
         seed=CONFIG.caption_comparison.seed,
@@ -99,8 +101,8 @@ rule score_reviews:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         folder=CONFIG.caption_comparison.reviews,
         code=code("score_reviews"),

@@ -12,8 +12,8 @@ rule decide_rows:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         datasets=lambda wildcards: decided_with(wildcards.dataset),
         groups=CONFIG.manifest.groups,
@@ -41,8 +41,8 @@ rule write_corpus_shard:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         code=code("write_corpus_shard"),
     script:
@@ -62,8 +62,8 @@ rule write_corpus_card:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         captioner=f"{CONFIG.caption.captioner} {CONFIG.models.get(CAPTION_MODEL, '')}",
         descriptors=[

@@ -9,8 +9,8 @@ rule paint_archives:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         images=CONFIG.paint.images if CONFIG.paint else None,
         seed=CONFIG.paint.seed if CONFIG.paint else None,
@@ -32,11 +32,12 @@ rule download_archive:
         "<benchmarks>/download_archive/{dataset}/{archive}.tsv"
     wildcard_constraints:
         archive="[^/]+",
+    localrule: True  # where snakemake runs: the nodes of many clusters have no network
     conda:
         "../envs/fetch.yaml"
     resources:
-        mem_mb=1000,
-        runtime=1440,
+        mem_mb=growing(1000),
+        runtime=growing(1440),
         size=lambda wildcards: DATASETS[wildcards.dataset].archive(wildcards.archive).size_in_words(),
         access=lambda wildcards: DATASETS[wildcards.dataset].access,
         licence=lambda wildcards: DATASETS[wildcards.dataset].licence,

@@ -9,11 +9,15 @@ rule fetch_model:
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
     retries: 2
+    localrule: True  # where snakemake runs: the nodes of many clusters have no network
     conda:
-        "../envs/fetch.yaml"
+        # the demo's toys are built, with torch
+        lambda wildcards: (
+            "../envs/fetch.yaml" if CONFIG.models[wildcards.model].startswith("hf:") else "../envs/classify.yaml"
+        )
     resources:
-        mem_mb=2000,
-        runtime=720,
+        mem_mb=growing(2000),
+        runtime=growing(720),
     params:
         source=lambda wildcards: CONFIG.models[wildcards.model],
         code=code("fetch_model"),

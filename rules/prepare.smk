@@ -11,8 +11,8 @@ rule index_dataset:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         facts=lambda wildcards: DATASETS[wildcards.dataset].index_facts(),
         ambiguous=CONFIG.labels.ambiguous,
@@ -36,8 +36,8 @@ rule prepare_shard:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         shard=lambda wildcards: int(wildcards.shard),
         min_side=CONFIG.prepare.min_side,

@@ -42,8 +42,8 @@ rule write_report:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         benchmarks=CONFIG.pathvars["benchmarks"],
         models=CONFIG.used_models(),

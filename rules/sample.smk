@@ -14,8 +14,9 @@ rule sample_shard:
         "../envs/flux.yaml"
     resources:
         gpu=1,
-        mem_mb=64000,
-        runtime=240,
+        gpu_percent=100,
+        mem_mb=growing(64000),
+        runtime=growing(240),
     params:
         device=CONFIG.device,
         jpeg_quality=CONFIG.prepare.jpeg_quality,

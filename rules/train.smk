@@ -13,8 +13,9 @@ rule encode_shard:
         "../envs/flux.yaml"
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        gpu_percent=100,
+        mem_mb=growing(16000),
+        runtime=growing(60),
     params:
         device=CONFIG.device,
         precision=CONFIG.precision,
@@ -43,8 +44,9 @@ rule train_lora:
     threads: 2 * CONFIG.lora.gpus
     resources:
         gpu=CONFIG.lora.gpus,
-        mem_mb=96000,
-        runtime=10080,
+        gpu_percent=100 * CONFIG.lora.gpus,
+        mem_mb=growing(96000),
+        runtime=4320,  # goes on from its last checkpoint: no attempt needs more
     params:
         checkpoint_every=CONFIG.lora.checkpoint_every,
         device=CONFIG.device,

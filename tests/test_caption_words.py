@@ -33,6 +33,8 @@ def reader():
         ("Mostly symmetrical, but a slight asymmetry is visible below.", 1),
         ("The mole's asymmetry is minimal.", 0),
         ("One half does not match the other.", 2),
+        ("Its two halves do not mirror each other, which suggests asymmetry.", 2),
+        ("It has no clear centre, indicating asymmetry.", 2),
         ("The mole is round.", None),
         ("", None),
     ],

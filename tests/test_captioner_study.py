@@ -70,7 +70,7 @@ def test_the_figures_stand_side_by_side(study):
     assert table.loc["measured", "colors_jaccard"] == 1 and table.loc["other", "failed"] == 1 / 8
     assert table.loc["other", "exact_repeats"] > 0.8 > table.loc["measured", "exact_repeats"]
     assert pd.isna(table.loc["other", "spearman_border"])
-    assert "<th>measured</th><th>other</th>" in page and "12.5%" in page
+    assert '<th class="n">measured</th><th class="n">other</th>' in page and "12.5%" in page
 
 
 def test_the_sheet_shows_every_picture_and_what_each_captioner_wrote(study):

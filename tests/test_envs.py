@@ -1,4 +1,7 @@
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -26,3 +29,21 @@ def test_every_rule_names_an_environment_that_exists():
         n for rules in (ROOT / "rules").glob("*.smk") for n in re.findall(r"\.\./envs/(\w+)\.yaml", rules.read_text())
     }
     assert named == {path.stem for path in ENVS}
+
+
+@pytest.mark.parametrize("path", ENVS, ids=lambda path: path.stem)
+def test_the_pins_of_an_environment_can_be_installed_together(path, tmp_path):
+    pins = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+    (tmp_path / "pins.txt").write_text("\n".join(pins))
+    uv = [Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--no-annotate"]
+    platform = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    done = subprocess.run([*uv, *platform, tmp_path / "pins.txt"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(re.findall(r"^[\w.-]+==", done.stdout, re.M)) > len(pins)
+
+
+def test_pins_that_do_not_go_together_are_noticed(tmp_path):
+    (tmp_path / "pins.txt").write_text("transformers==4.56.2\nhuggingface-hub==2.4.0\n")
+    uv = [Path(sys.executable).parent / "uv", "pip", "compile", "--quiet", "--python-version", "3.11"]
+    done = subprocess.run([*uv, tmp_path / "pins.txt"], capture_output=True, text=True)
+    assert done.returncode and "No solution found" in done.stderr

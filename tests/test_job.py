@@ -13,7 +13,9 @@ PREAMBLE = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow_scripts')!r})\
 def run(folder, body, **options):
     code = PREAMBLE + f"with job({str(folder / 'a.log')!r}):\n    {body}\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
-    return done, (folder / "a.log").read_text()
+    where, log = (folder / "a.log").read_text().split("\n", 1)
+    assert where.startswith("Python 3.1") and f" of {sys.prefix} on " in where
+    return done, log
 
 
 def test_output_goes_to_the_log_and_what_is_said_also_to_the_terminal(tmp_path):

@@ -10,11 +10,12 @@ def test_numbers_are_short_and_missing_cells_empty():
     assert ">1,234<" in html and ">0.1235<" in html and "<td></td>" in html
 
 
-def test_copies_are_counted_by_dataset_and_partner_over_all_reasons():
+def test_copies_are_counted_by_dataset_and_partner_in_the_corpuss_order():
     copies = [
+        {"exclude_reason": "duplicate", "dataset": "c", "partner_dataset": "c", "images": 1},
         {"exclude_reason": "duplicate", "dataset": "b", "partner_dataset": "a", "images": 2},
         {"exclude_reason": "near_duplicate", "dataset": "b", "partner_dataset": "a", "images": 3},
-        {"exclude_reason": "duplicate", "dataset": "c", "partner_dataset": "c", "images": 1},
     ]
-    assert copies_matrix(copies) == [{"excluded from": "b", "a": 5, "c": 0}, {"excluded from": "c", "a": 0, "c": 1}]
-    assert copies_matrix([]) == []
+    b, c = {"excluded from": "b", "a": 5, "c": 0}, {"excluded from": "c", "a": 0, "c": 1}
+    assert copies_matrix(copies, ["a", "b", "c", "d"]) == [b, c]
+    assert copies_matrix([], ["a"]) == []

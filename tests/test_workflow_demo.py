@@ -138,7 +138,17 @@ def test_the_study_of_captioners_runs_beside_the_demo(demo, results):
     assert list(pd.read_csv(results / "captioners/comparison.csv")["captioner"]) == ["measured"]
     for name in ("comparison", "review"):
         assert (results / f"captioners/{name}.html").read_text().count("data:image/jpeg") == 12
-    assert len(pd.read_csv(results / "captioners/review_key.csv")) == 12
+    key = pd.read_csv(results / "captioners/review_key.csv")
+    assert len(key) == 12
+    # two experts send their sheets back, and the same command counts them
+    (demo / "reviews").mkdir()
+    for name, rejects in (("Ada", 3), ("Bo", 2)):
+        sheet = key[["review_id"]].assign(reviewer=name, verdict=["reject"] * rejects + ["accept"] * (12 - rejects))
+        sheet.assign(comment="").to_csv(demo / f"reviews/{name}.csv", index=False)
+    snakemake(demo, *DEMO, "captioner_study", "--config", "caption_comparison={reviews: reviews}")
+    reviews = pd.read_csv(results / "captioners/reviews.csv").set_index(["captioner", "reviewer"])
+    assert reviews.loc["measured", "accepted"].to_dict() == {"Ada": 9, "Bo": 10, "both": 9}
+    assert reviews.loc[("measured", "both"), "kappa"] == pytest.approx(0.75)
 
 
 # What runs again

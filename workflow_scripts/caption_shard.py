@@ -4,7 +4,7 @@ from dermaflux.captions import caption_shard
 from dermaflux.files import read_json
 from dermaflux.job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources):
     model, captioner = snakemake.input.get("model"), snakemake.params.captioner
     caption_shard(
         images=snakemake.input.images,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from dermaflux.job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources):
     from dermaflux.samples import sample_shard
     from dermaflux.torch_setup import torch
 

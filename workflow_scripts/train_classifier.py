@@ -4,7 +4,7 @@ from dermaflux.classifiers import train_classifier
 from dermaflux.files import read_json
 from dermaflux.job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources):
     train_classifier(
         model_folder=Path(snakemake.input.model).parent,
         real=snakemake.input.get("real"),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from dermaflux.job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources):
     from dermaflux.launch import launch
 
     output = Path(snakemake.output.weights).parent

@@ -4,7 +4,7 @@ from dermaflux.caption_gate import verify_captioner
 from dermaflux.files import read_json
 from dermaflux.job import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources):
     verify_captioner(
         images=list(snakemake.input.images),
         output=snakemake.output.gate,

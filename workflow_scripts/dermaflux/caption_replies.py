@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from functools import cache
 
+import numpy as np
 from pydantic import ConfigDict, ValidationError, create_model
 
 DESCRIPTION = "description"
@@ -15,7 +16,6 @@ _REFUSALS = re.compile(
     r"consult (a|your) (doctor|dermatologist|physician))",
     re.IGNORECASE,
 )
-_STUCK = re.compile(r"(\S.{0,40}?)\1{7,}", re.DOTALL)  # the same piece eight times on end
 _CLAUSE = re.compile(r"[.,;:!?()]|\b(?:but|however|although|though)\b")
 _SAYS = {
     "benign": {"benign", "harmless", "noncancerous", "nonmalignant"},
@@ -97,7 +97,7 @@ def check_reply(reply, label, attributes):
         raise BadReply("rejected", reply.refused)
     if not reply.text.strip():
         raise BadReply("empty", "no text" if reply.finish != "content_filter" else "held back by a content filter")
-    if _STUCK.search(reply.text):
+    if _is_stuck(reply.text):
         raise BadReply("repetitive", _shown(reply.text))
     if reply.finish == "length":
         raise BadReply("truncated", f"cut off after {reply.completion_tokens} tokens: {_shown(reply.text[-120:])}")
@@ -126,6 +126,12 @@ def _parse(text, attributes):
         wrong = ", ".join(f"{'.'.join(map(str, e['loc'])) or 'reply'}: {e['msg']}" for e in error.errors()[:3])
         raise BadReply("malformed", wrong) from None
     return {name: " ".join(value.split()) for name, value in values.model_dump().items()}
+
+
+def _is_stuck(text, longest=41, times=8):
+    """Whether the same piece of at most `longest` characters comes `times` times on end."""
+    codes = np.frombuffer(" ".join(text.split()).encode("utf-32-le", "surrogatepass"), np.uint32)
+    return any(b"\1" * (times - 1) * n in (codes[n:] == codes[:-n]).tobytes() for n in range(1, longest + 1))
 
 
 def _is_repetitive(text):

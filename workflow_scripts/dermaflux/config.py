@@ -281,6 +281,11 @@ class Classify(Closed):
     weight_decay: float = Field(ge=0)
     augment: bool
     seeds: list[int] = Field(min_length=1)
+    runs_per_gpu: int = Field(ge=1, le=10)
+
+    def gpu_percent(self):
+        """How much of a GPU a run takes: dermaflux.gpu_lease lends by the percent."""
+        return 100 // self.runs_per_gpu
 
 
 class ZeroShot(Closed):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import sys
 import threading
 import time
@@ -9,14 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dermaflux.errors import UserError
+from dermaflux.gpu_lease import PERCENT, lease_gpus
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _terminal = None  # a copy of the job's first stderr, while stdout and stderr go to the log
 
 
 @contextmanager
-def job(log):
+def job(log, resources=None):
     """Send all that is printed (also by C code and child processes) to the file `log`; progress also to the terminal.
+
+    Args:
+        log: path.
+        resources: of a job that may use GPUs (Snakemake's): it gets `gpu` devices, of a single one gpu_percent.
 
     A `UserError` or a full disk ends the job with exit code 1 and its message alone; any other error with its traceback,
     in the log.
@@ -28,7 +34,10 @@ def job(log):
     _terminal = os.fdopen(os.dup(2), "w", buffering=1)
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    print(f"Python {platform.python_version()} of {sys.prefix} on {os.uname().nodename}", flush=True)
     try:
+        if resources and resources.get("gpu"):
+            _take_gpus(resources.gpu, resources.get("gpu_percent", PERCENT) if resources.gpu == 1 else PERCENT)
         yield
     except Exception as error:
         if message := explained(error):
@@ -38,6 +47,12 @@ def job(log):
         raise
     finally:
         sys.stdout.flush(), sys.stderr.flush()
+
+
+def _take_gpus(count, percent):
+    devices = lease_gpus(count, percent, waiting=lambda: say("waiting for a free GPU"))
+    if devices:
+        say(f"GPU {', '.join(devices)} on {os.uname().nodename}")
 
 
 def launched():

@@ -27,6 +27,6 @@ def report_leakage(manifests, shards, pairs, matrix, sheet, examples=12):
     pair_rows = []
     for reason, some in shown.groupby("exclude_reason"):
         kept = some[some["image_id"].map(images.get).notna() & some["duplicate_of"].map(images.get).notna()]
-        pair_rows.append((f"excluded: {reason}", [images[i] for i in kept["image_id"]]))
+        pair_rows.append((f"excluded: {reason.replace('_', ' ')}", [images[i] for i in kept["image_id"]]))
         pair_rows.append(("its partner", [images[i] for i in kept["duplicate_of"]]))
     picture_sheet([row for row in pair_rows if row[1]] or [("no duplicates found", [])], sheet)

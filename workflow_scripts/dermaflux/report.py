@@ -40,16 +40,16 @@ def _totals(path):
     return [{k: v for k, v in row.items() if k != "dataset"} for row in _records(path) if row["dataset"] == "all"]
 
 
-def copies_matrix(copies):
+def copies_matrix(copies, order):
     """How many images of a dataset (row) were excluded for one of another (column): list of dicts.
 
     Args:
         copies: rows of the leakage report's matrix: exclude_reason, dataset, partner_dataset, images.
+        order: names of all datasets.
     """
     if not copies:
         return []
     frame = pd.DataFrame(copies)
-    order = list(dict.fromkeys([*frame["dataset"], *frame["partner_dataset"]]))
     matrix = frame.pivot_table(index="dataset", columns="partner_dataset", values="images", aggfunc="sum", fill_value=0)
     matrix = matrix.reindex(index=order, columns=order, fill_value=0).astype(int)
     matrix = matrix.loc[matrix.any(axis=1), matrix.any(axis=0)]
@@ -126,8 +126,8 @@ def _picture(data, alt=""):
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
 
 
-def _table(rows, columns=None):
-    """Rows (dicts) as an HTML table; numbers to four digits, missing ones empty."""
+def _table(rows, columns=None, prefix=""):
+    """Rows (dicts) as an HTML table, `prefix` left out of the headings; numbers to four digits, missing ones empty."""
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
 
     def cell(value):
@@ -136,7 +136,7 @@ def _table(rows, columns=None):
         whole = float(value).is_integer() and abs(value) >= 1 or value == 0
         return f"<td class=n>{int(value):,}</td>" if whole else f"<td class=n>{value:.4g}</td>"
 
-    head = "".join(f"<th>{html.escape(str(c).replace('_', ' '))}</th>" for c in columns)
+    head = "".join(f"<th>{html.escape(str(c).removeprefix(prefix).replace('_', ' '))}</th>" for c in columns)
     body = "".join("<tr>" + "".join(cell(row.get(c)) for c in columns) + "</tr>" for row in rows)
     return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
 
@@ -154,7 +154,7 @@ def write_overview(summary, tables, figures, examples, template, output):
     page = jinja2.Template(
         Path(template).read_text(encoding="utf-8"), autoescape=False, undefined=jinja2.StrictUndefined
     )
-    columns = pd.read_csv(tables["datasets"], nrows=0).columns
+    datasets = pd.read_csv(tables["datasets"])
     text = page.render(
         summary=summary,
         tables={name: _records(path) for name, path in tables.items()},
@@ -162,8 +162,8 @@ def write_overview(summary, tables, figures, examples, template, output):
         audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
-        starting=lambda prefix: [name for name in columns if name.startswith(prefix)],
-        copies=copies_matrix(_records(tables["copies"])),
+        starting=lambda prefix: [name for name in datasets.columns if name.startswith(prefix)],
+        copies=copies_matrix(_records(tables["copies"]), list(datasets["dataset"])),
     )
     write_text(output, text)
 

@@ -1,0 +1,88 @@
+"""Which job of a small run ran on which device when, on a real SLURM: draws docs/slurm_timeline.svg. As root.
+
+tests/slurm/install.sh
+.venv/bin/python benchmarks/slurm_timeline.py
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow_scripts")]
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt  # noqa: E402
+import yaml  # noqa: E402
+
+from slurm_cluster import Cluster  # noqa: E402
+from test_slurm import RUN  # noqa: E402
+from workflow import fresh_clone, snakemake  # noqa: E402
+
+GROUPS = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
+ROWS = ("GPU 0", "GPU 1", "CPU")
+
+
+def lanes(jobs):
+    """Lane of each job: its GPU's row, or the first of the CPU rows that is free at its start."""
+    ends, lane = [], {}
+    for job in sorted(jobs, key=lambda job: job.start):
+        if job.gpus:
+            lane[job.id] = int(min(job.gpus))
+            continue
+        free = next((i for i, end in enumerate(ends) if end <= job.start), len(ends))
+        ends[free:] = [job.end, *ends[free + 1 :]]
+        lane[job.id] = 2 + free
+    return lane
+
+
+def rule_of(job):
+    """A job's rule or, where several rules share a submission, their group."""
+    name = job.rules.split("_wildcards_")[0]
+    return GROUPS.get(name.split("_", 1)[-1], name)
+
+
+def draw(jobs, path):
+    """Draw `jobs` (SlurmJobs) as bars over time."""
+    jobs = [job for job in jobs if job.end > job.start > 0]
+    began, lane = min(job.start for job in jobs), lanes(jobs)
+    names = list(dict.fromkeys(rule_of(job) for job in sorted(jobs, key=lambda job: job.start)))
+    colours = dict(zip(names, plt.get_cmap("tab20").colors * 2))
+    figure, axes = plt.subplots(figsize=(10, 4))
+    for job in jobs:
+        rule = rule_of(job)
+        axes.barh(
+            lane[job.id],
+            job.end - job.start,
+            left=job.start - began,
+            color=colours[rule],
+            edgecolor="white",
+            label=rule,
+        )
+    count = max(lane.values()) + 1
+    axes.set_yticks(range(count), [*ROWS[:2], *[ROWS[2]] * (count - 2)])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    axes.legend(handles.values(), handles.keys(), fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, bbox_inches="tight")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as temporary:
+        cluster = Cluster(Path(temporary, "cluster"))
+        cluster.start()
+        try:
+            clone = fresh_clone(Path(temporary, "run"))
+            with cluster.recorded() as jobs:
+                snakemake(clone, *RUN)
+            draw(jobs.values(), ROOT / "docs/slurm_timeline.svg")
+        finally:
+            cluster.stop()
+
+
+if __name__ == "__main__":
+    main()
