@@ -20,9 +20,7 @@ include: "rules/classify.smk"
 include: "rules/compare.smk"
 include: "rules/audit.smk"
 include: "rules/report.smk"
-
-
-report: "report/workflow.rst"
+include: "rules/planning.smk"
 
 
 # Targets that a person would type. Each asks for all that its stage makes.

@@ -11,7 +11,9 @@ from dermaflux.before_start import check_before_start
 from dermaflux.closed import ConfigError
 from dermaflux.code_fingerprint import code_fingerprint
 from dermaflux.config import parse_config
+from dermaflux.cost import rules_of
 from dermaflux.errors import UserError
+from dermaflux.preflight import planned_partitions
 from dermaflux.report_page import write_html_report
 
 try:
@@ -77,18 +79,6 @@ def model_files(model):
 
 def adapter_files(adapter):
     return [] if adapter is None else f"<results>/lora/{adapter}/pytorch_lora_weights.safetensors"
-
-
-def used_models():
-    """Names of the models that this configuration uses."""
-    users = [
-        CONFIG.lora,
-        *CONFIG.samplers(),
-        *CLASSIFIERS.values(),
-        *ZERO_SHOT.values(),
-    ]
-    names = [CAPTION_MODEL, *(user.model for user in users)]
-    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 # The corpus

@@ -1,4 +1,7 @@
 # Every headline number in one file, and the whole run on one page.
+report: "../report/workflow.rst"
+
+
 rule write_report:
     input:
         images=image_shards(corpus_datasets()),
@@ -20,7 +23,7 @@ rule write_report:
         lora_log=expand(rules.train_lora.output.log, adapter=CONFIG.lora.name),
         generated=sample_files(),
         separability=rules.audit_separability.output.table,
-        revisions=[model_files(name) for name in used_models()],
+        revisions=[model_files(name) for name in CONFIG.used_models()],
         template="report/overview.html.j2",
     output:
         overview=report(
@@ -29,6 +32,11 @@ rule write_report:
             labels={"what": "the whole run on one page"},
         ),
         summary="<results>/report/summary.json",
+        cost=report(
+            "<results>/report/cost.csv",
+            category="1 Overview",
+            labels={"what": "time, memory, GPU time and energy of each rule"},
+        ),
     log:
         "<logs>/write_report.log",
     conda:
@@ -38,7 +46,8 @@ rule write_report:
         runtime=growing(30),
     params:
         benchmarks=CONFIG.pathvars["benchmarks"],
-        models=used_models(),
+        models=CONFIG.used_models(),
+        rules=lambda wildcards: rules_of(workflow),
         settings=CONFIG.model_dump(mode="json"),
         code=code("write_report"),
     script:

@@ -1,23 +1,4 @@
-import pandas as pd
-import pytest
-
-from dermaflux.report import _table, copies_matrix, rule_times
-
-
-@pytest.fixture
-def benchmarks(tmp_path):
-    for name, seconds, memory in (("prepare/a", 2.0, 100), ("prepare/b", 3.0, "-"), ("plot", 1.0, 50)):
-        path = tmp_path / f"{name}.tsv"
-        path.parent.mkdir(exist_ok=True)
-        pd.DataFrame([{"s": seconds, "max_pss": memory}]).to_csv(path, sep="\t", index=False)
-    return tmp_path
-
-
-def test_run_time_is_added_up_by_rule_longest_first(benchmarks):
-    assert rule_times(benchmarks) == [
-        {"rule": "prepare", "jobs": 2, "seconds": 5.0, "peak_mb": 100.0},
-        {"rule": "plot", "jobs": 1, "seconds": 1.0, "peak_mb": 50.0},
-    ]
+from dermaflux.report import _table, copies_matrix
 
 
 def test_tables_escape_what_sources_wrote():

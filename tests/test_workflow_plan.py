@@ -1,5 +1,6 @@
 """The paper's run, planned on a fresh clone without data, network or GPU."""
 
+import os
 import re
 import subprocess
 
@@ -67,7 +68,7 @@ def test_gpu_jobs_and_only_they_ask_for_a_gpu(clone):
 def test_a_training_on_several_gpus_is_one_job_that_determines_the_same_lora(clone):
     output = snakemake(clone, "-n", "lora", "--config", "lora={gpus: 4}").stdout
     (job,) = [block for block in output.split("\nrule ")[1:] if block.startswith("train_lora:")]
-    assert " gpu=4" in job and "threads: 8" in job
+    assert " gpu=4" in job
     assert "gpus" not in load_paper_config().lora.training_settings()
 
 
@@ -136,6 +137,21 @@ def test_a_run_without_a_manual_file_stops_before_its_first_job(clone):
     assert done.returncode and "Stanford Research Use Agreement" in done.stdout
     assert "results/state/download/ddi/manual/ddidiversedermatologyimages.zip" in done.stdout
     assert not (clone / "results/raw").exists()
+
+
+def test_the_preflight_is_no_part_of_the_run_and_stops_with_its_table(clone, jobs):
+    assert "preflight" not in jobs
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(clone / "nobody"), "KAGGLE_CONFIG_DIR": str(clone)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "KAGGLE_"))} | closed
+    done = snakemake(clone, "-c1", "preflight", check=False, env=environment)
+    assert done.returncode and "checks failed; the table above (results/preflight.csv) says what to do" in done.stdout
+    assert "CHECK          WHAT" in done.stdout and "KAGGLE_USERNAME" in done.stdout
+    assert (clone / "results/preflight.csv").read_text().startswith("check,what,state,to_do\n")
+
+
+def test_the_preflight_of_the_demo_finds_all_in_place(clone):
+    demo = snakemake(clone, "--profile", "profiles/demo", "preflight").stdout
+    assert "painted" in demo and "no GPU is used" in demo and " fail " not in demo
 
 
 def test_the_plan_names_every_file_to_download_with_its_size_and_licence(clone):

@@ -17,6 +17,7 @@ with job(snakemake.log[0]):
         template=files.template,
         overview=snakemake.output.overview,
         summary_path=snakemake.output.summary,
+        cost_path=snakemake.output.cost,
         examples=12,
         lora_log=str(files.lora_log),
         samples={name: list(paths) for name, paths in by_generator},
@@ -25,4 +26,5 @@ with job(snakemake.log[0]):
         models=dict(zip(snakemake.params.models, files.revisions, strict=True)),
         settings=snakemake.params.settings,
         benchmarks=snakemake.params.benchmarks,
+        rules=snakemake.params.rules,
     )

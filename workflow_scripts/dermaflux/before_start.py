@@ -27,10 +27,10 @@ def check_before_start(jobs, executor=None):
             source = job.params.source
             fetched_by_hand(job.wildcards.archive, job.params.state, source["page"], source["instructions"])
         elif job.rule.name in ("caption_shard", "caption_compared"):
-            _check_captioner(job.params.settings)
+            check_captioner(job.params.settings)
 
 
-def _check_captioner(settings):
+def check_captioner(settings):
     """Raise a UserError where a captioner (dict, config.Captioner) lacks its key or file."""
     if settings["backend"] == "openai":
         endpoint_key(settings)

@@ -302,6 +302,11 @@ class Report(Closed):
     toy: bool
 
 
+class Planning(Closed):
+    gpu: str
+    rates: str
+
+
 class Paint(Closed):
     images: int = Field(gt=0)
     seed: int
@@ -333,6 +338,7 @@ class Config(Closed):
     classify: Classify
     zero_shot: list[ZeroShot]
     report: Report
+    planning: Planning
 
     @model_validator(mode="after")
     def _names_are_known(self):
@@ -396,6 +402,12 @@ class Config(Closed):
     def gate(self, captioner):
         """The Gate that the captioner (its name) must pass before it captions in bulk, or None."""
         return self.caption.gate if self.captioners[captioner].backend == "vllm" else None
+
+    def used_models(self):
+        """Names of the models that the run loads."""
+        users = [self.lora, *self.samplers(), *self.classify.classifiers, *self.zero_shot]
+        names = [self.caption_model(self.caption.captioner), *(user.model for user in users)]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def samplers(self):
         """The generators that are sampled here."""

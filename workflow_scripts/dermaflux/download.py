@@ -79,7 +79,7 @@ HOW_TO_LOG_IN = {
 }
 
 
-def _login(access):
+def login(access):
     """(headers, basic login or None) for a kind of access."""
     return {"kaggle": _kaggle_login, "huggingface": _hugging_face_login}.get(access, lambda: ({}, None))()
 
@@ -92,7 +92,7 @@ class _Remote:
 
         self.requests, self.url, self.access, self.timeout = requests, url, access, timeout
         self.session = requests.Session()  # drops the login where a server sends us to another one
-        self.headers, self.session.auth = _login(access)
+        self.headers, self.session.auth = login(access)
 
     def get(self, headers):
         """An open answer with status 200, 206 or 416.

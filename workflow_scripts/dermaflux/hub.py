@@ -1,6 +1,7 @@
 """Repositories of the Hugging Face hub, models and datasets alike, through its own client."""
 
 import os
+from contextlib import contextmanager
 
 from dermaflux.errors import UserError
 from dermaflux.files import sha256_file
@@ -25,6 +26,41 @@ def fetch_repository(kind, repo, revision, folder, choose, endpoint=None):
         UserError: no access, no network, no such repository or revision; a file that does not have the published hash.
     """
     from huggingface_hub import HfApi, snapshot_download
+
+    endpoint = endpoint or os.environ.get("HF_ENDPOINT")  # which the client reads only when it is imported
+    with _refusals_explained(kind, repo, revision):
+        info = HfApi(endpoint=endpoint).repo_info(repo, revision=revision, repo_type=kind, files_metadata=True)
+        published = {file.rfilename: file for file in info.siblings}
+        names = choose(list(published))
+        say(f"{repo} at {info.sha}: {len(names)} files, {sum(published[n].size or 0 for n in names) / 1e9:.2f} GB")
+        snapshot_download(
+            repo, revision=info.sha, repo_type=kind, local_dir=folder, allow_patterns=names, endpoint=endpoint
+        )
+    return info.sha, {name: _checked(folder, published[name]) for name in names}
+
+
+def check_repository(kind, repo, revision, choose, endpoint=None, timeout=10.0):
+    """Make sure that files of a repository could be fetched, without fetching any; see `fetch_repository`.
+
+    Args:
+        timeout: seconds.
+
+    Returns:
+        (commit, bytes of the chosen files).
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"))
+    with _refusals_explained(kind, repo, revision):
+        info = api.repo_info(repo, revision=revision, repo_type=kind, files_metadata=True, timeout=timeout)
+        api.auth_check(repo, repo_type=kind)  # anyone may see what a gated repository holds, but not fetch it
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+    return info.sha, sum(sizes[name] for name in choose(list(sizes)))
+
+
+@contextmanager
+def _refusals_explained(kind, repo, revision):
+    """What the hub's client raises, as a UserError that says what to do."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -33,15 +69,8 @@ def fetch_repository(kind, repo, revision, folder, choose, endpoint=None):
         OfflineModeIsEnabled,
     )
 
-    endpoint = endpoint or os.environ.get("HF_ENDPOINT")  # which the client reads only when it is imported
     try:
-        info = HfApi(endpoint=endpoint).repo_info(repo, revision=revision, repo_type=kind, files_metadata=True)
-        published = {file.rfilename: file for file in info.siblings}
-        names = choose(list(published))
-        say(f"{repo} at {info.sha}: {len(names)} files, {sum(published[n].size or 0 for n in names) / 1e9:.2f} GB")
-        snapshot_download(
-            repo, revision=info.sha, repo_type=kind, local_dir=folder, allow_patterns=names, endpoint=endpoint
-        )
+        yield
     except HfHubHTTPError as error:
         raise UserError(_refusal(_page(kind, repo), repo, revision, error)) from None
     except HFValidationError:
@@ -51,7 +80,6 @@ def fetch_repository(kind, repo, revision, folder, choose, endpoint=None):
             f"{repo} cannot be reached ({type(error).__name__}): check the network (on a cluster, compute nodes often have "
             "none: fetch where there is one). A broken download continues."
         ) from None
-    return info.sha, {name: _checked(folder, published[name]) for name in names}
 
 
 def _page(kind, repo):

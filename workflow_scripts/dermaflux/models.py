@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dermaflux.errors import UserError
 from dermaflux.files import fingerprint, read_json, sha256_file, write_json
-from dermaflux.hub import fetch_repository
+from dermaflux.hub import check_repository, fetch_repository
 
 RECORD = "revision.json"
 # besides safetensors, what loaders read: configurations, tokenizers, the licence and the card
@@ -71,7 +71,20 @@ def wanted_files(names):
     )
 
 
-def _fetch_from_hub(repo, revision, folder, endpoint):
+def check_model(source, endpoint=None):
+    """Make sure that the model `source` could be fetched: (its revision, bytes to fetch); see `fetch_model` for errors."""
+    kind, _, rest = source.partition(":")
+    if kind == "demo":
+        return source, 0
+    if kind != "hf" or "@" not in rest:
+        raise UserError(f"models: {source!r} is neither hf:REPO@REVISION nor demo:KIND")
+    repo, revision = rest.rsplit("@", 1)
+    return check_repository("model", repo, revision, _chosen_of(repo, revision), endpoint)
+
+
+def _chosen_of(repo, revision):
+    """The function that chooses those of a repository's files that are fetched."""
+
     def choose(names):
         wanted = wanted_files(names)
         if not any(name.endswith(".safetensors") for name in wanted):
@@ -82,5 +95,9 @@ def _fetch_from_hub(repo, revision, folder, endpoint):
             )
         return wanted
 
-    commit, files = fetch_repository("model", repo, revision, folder, choose, endpoint)
+    return choose
+
+
+def _fetch_from_hub(repo, revision, folder, endpoint):
+    commit, files = fetch_repository("model", repo, revision, folder, _chosen_of(repo, revision), endpoint)
     return {"repo": repo, "revision": commit, "files": files}

@@ -9,7 +9,10 @@ import jinja2
 import pandas as pd
 
 from dermaflux.caption_audit import readable
+from dermaflux.closed import load
+from dermaflux.cost import measured_costs, stage_totals, write_costs
 from dermaflux.files import fraction, read_json, write_json, write_text
+from dermaflux.planning import Rates
 from dermaflux.tables import chosen_rows, read_frame
 
 LIBRARIES = (
@@ -53,25 +56,7 @@ def copies_matrix(copies, order):
     return [{"excluded from": name, **row} for name, row in matrix.to_dict("index").items()]
 
 
-def rule_times(folder):
-    """Seconds, jobs and peak memory (MB) of each rule, longest first, from Snakemake's benchmark files below `folder`."""
-    rows = []
-    for path in Path(folder).rglob("*.tsv"):
-        frame = pd.read_csv(path, sep="\t", na_values="-")
-        rows.append(
-            {
-                "rule": path.relative_to(folder).parts[0].removesuffix(".tsv"),
-                "s": frame["s"].mean(),
-                "mb": frame["max_pss"].mean(),
-            }
-        )
-    if not rows:
-        return []
-    grouped = pd.DataFrame(rows).groupby("rule").agg(jobs=("s", "size"), seconds=("s", "sum"), peak_mb=("mb", "max"))
-    return grouped.sort_values("seconds", ascending=False).round(1).fillna(0).reset_index().to_dict("records")
-
-
-def summarize_run(tables, lora_log, samples, caption_audit, separability, models, settings, benchmarks):
+def summarize_run(tables, lora_log, samples, caption_audit, separability, models, settings, costs):
     """Every headline number of a run, as a dict for summary.json.
 
     Args:
@@ -81,7 +66,7 @@ def summarize_run(tables, lora_log, samples, caption_audit, separability, models
         caption_audit, separability: paths of the audits' JSON.
         models: dict name -> path of revision.json.
         settings: the configuration as a dict.
-        benchmarks: folder of Snakemake's benchmark files.
+        costs: from cost.measured_costs.
     """
     datasets, log = pd.read_csv(tables["datasets"]), pd.read_csv(lora_log)
     claims = pd.read_csv(tables["claims"])
@@ -113,7 +98,8 @@ def summarize_run(tables, lora_log, samples, caption_audit, separability, models
         },
         "revisions": {name: read_json(path)["revision"] for name, path in models.items()},
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "rules": rule_times(benchmarks),
+        "rules": costs,
+        "stages": stage_totals(costs),
         "settings": settings,
     }
 
@@ -182,8 +168,19 @@ def write_overview(summary, tables, figures, examples, template, output):
     write_text(output, text)
 
 
-def write_report(images, captions, tables, figures, template, overview, summary_path, examples, **run):
-    """summary.json and overview.html; `run` are the further arguments of `summarize_run`."""
+def write_report(
+    images, captions, tables, figures, template, overview, summary_path, cost_path, examples, benchmarks, rules, **run
+):
+    """summary.json, cost.csv and overview.html.
+
+    Args:
+        benchmarks, rules: as for cost.measured_costs.
+        run: the further arguments of `summarize_run`.
+    """
+    planned = run["settings"]["planning"]
+    watts = load(Rates, planned["rates"]).gpus[planned["gpu"]].watts if run["settings"]["device"] == "cuda" else None
+    costs = run["costs"] = measured_costs(benchmarks, rules, watts)
+    write_costs(costs, cost_path)
     summary = summarize_run(tables=tables, **run)
     write_overview(summary, tables, figures, caption_examples(images, captions, examples), template, overview)
     write_json(summary_path, summary)
