@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from dermaflux.report import _table, copies_matrix, rule_times
+from dermaflux.report import _table, copies_matrix, rule_times, with_intervals
 
 
 @pytest.fixture
@@ -38,3 +38,8 @@ def test_copies_are_counted_by_dataset_and_partner_in_the_corpuss_order():
     b, c = {"excluded from": "b", "a": 5, "c": 0}, {"excluded from": "c", "a": 0, "c": 1}
     assert copies_matrix(copies, ["a", "b", "c", "d"]) == [b, c]
     assert copies_matrix([], ["a"]) == []
+
+
+def test_an_interval_stands_in_its_values_cell():
+    row = {"arm": "a", "accuracy": 0.8, "accuracy_low": 0.71, "accuracy_high": 0.8904, "accuracy_sd": 0.01}
+    assert with_intervals([row]) == [{"arm": "a", "accuracy": "0.800 (0.710 to 0.890)", "accuracy_sd": 0.01}]
