@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,10 @@ def speed(folder, model):
     print("| way | requests/s | ours is |\n|---|---|---|")
     for name, rate in rates.items():
         print(f"| {name} | {rate:.1f} | {rates['our client'] / rate:.2f} x |")
+    ratios = [b / a for a, b in zip(times["our client"], times["bare asyncio client"])]
+    print(
+        f"against the bare client round by round: {min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f}"
+    )
 
 
 JOB = """

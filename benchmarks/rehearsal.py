@@ -1,6 +1,6 @@
 """A full-size rehearsal of the largest dataset: ISIC 2024's 401,059 tiles, generated, through index and prepare.
 
-    make benchmark-rehearsal     (about ten minutes on two cores, 5 GB of disk)
+    make benchmark-rehearsal     (about ten minutes on two cores, 7 GB of disk)
 
 The archive is in the published layout; the run is the workflow's own, by its command. What takes how long comes from
 Snakemake's benchmark files.
@@ -90,7 +90,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=401_059)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("folder", type=Path, help="an empty or new folder for 5 GB")
+    parser.add_argument("folder", type=Path, help="an empty or new folder for 7 GB")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     write_archives(folder / "archives", arguments.images)

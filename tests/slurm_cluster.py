@@ -43,13 +43,12 @@ class Cluster:
     def stop(self):
         subprocess.run([SCRIPT, "stop", self.folder], check=True, capture_output=True)
 
-    def forget_all_jobs(self):
-        """Restart the controller without its state, as after the loss of its disk."""
+    def restart_controller(self, forget=False, away=0.0):
+        """Kill the controller, and start it again after `away` s; `forget`: without its state, as after its disk's loss."""
         pid = (self.folder / "run/slurmctld.pid").read_text().strip()
         subprocess.run(["kill", "-9", pid], check=True)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.1)
-        subprocess.run(["slurmctld", "-c", "-i"], check=True, capture_output=True)
+        time.sleep(max(away, 0.5))
+        subprocess.run(["slurmctld", "-i", *(["-c"] if forget else [])], check=True, capture_output=True)
         for _ in range(100):
             if "UP" in scontrol("ping"):
                 return

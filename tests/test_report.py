@@ -1,4 +1,4 @@
-from dermaflux.report import _table, copies_matrix
+from dermaflux.report import _table, copies_matrix, with_intervals
 
 
 def test_tables_escape_what_sources_wrote():
@@ -19,3 +19,8 @@ def test_copies_are_counted_by_dataset_and_partner_in_the_corpuss_order():
     b, c = {"excluded from": "b", "a": 5, "c": 0}, {"excluded from": "c", "a": 0, "c": 1}
     assert copies_matrix(copies, ["a", "b", "c", "d"]) == [b, c]
     assert copies_matrix([], ["a"]) == []
+
+
+def test_an_interval_stands_in_its_values_cell():
+    row = {"arm": "a", "accuracy": 0.8, "accuracy_low": 0.71, "accuracy_high": 0.8904, "accuracy_sd": 0.01}
+    assert with_intervals([row]) == [{"arm": "a", "accuracy": "0.800 (0.710 to 0.890)", "accuracy_sd": 0.01}]

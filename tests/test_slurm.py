@@ -101,7 +101,8 @@ def wait_for(rule, process, patience=900):
 
 @pytest.fixture(scope="module")
 def disturbed(cluster, tmp_path_factory):
-    """(clone, jobs, log) of a run with a time-out, a kill for memory, a scancel, and a kill -9 of Snakemake."""
+    """(clone, jobs, log) of a run with a time-out, a kill for memory, a controller that is away, a scancel, and a kill -9
+    of Snakemake."""
     clone = fresh_clone(tmp_path_factory.mktemp("disturbed"))
     command = [SNAKEMAKE, *RUN, "--set-resources", "train_lora:runtime=attempt"]
     command += ["report_leakage:mem_mb=100 * attempt ** 3"]
@@ -109,6 +110,8 @@ def disturbed(cluster, tmp_path_factory):
     with cluster.recorded() as jobs:
         with open(log, "a") as file:
             first = subprocess.Popen(command, cwd=clone, stdout=file, stderr=file)
+            wait_for("train_lora", first)
+            cluster.restart_controller(away=15)
             subprocess.run(["scancel", *wait_for("sample_shard", first)], check=True)
             left_behind = wait_for("classify", first)
             first.send_signal(signal.SIGKILL)
@@ -133,6 +136,12 @@ def test_a_job_that_is_killed_for_its_memory_gets_more(disturbed):
     _, jobs, _ = disturbed
     assert states(jobs, "report_leakage")[0] in ("OUT_OF_MEMORY", "FAILED", "CANCELLED")
     assert states(jobs, "report_leakage")[-1] == "COMPLETED"
+
+
+def test_a_controller_that_is_away_for_a_while_costs_nothing(disturbed):
+    # more would have failed, or the run waited for ever: the plugin forgets jobs whose state it cannot ask
+    _, jobs, _ = disturbed
+    assert states(jobs, "train_lora") == ["TIMEOUT"] * (len(states(jobs, "train_lora")) - 1) + ["COMPLETED"]
 
 
 def test_a_job_that_is_cancelled_is_run_again(disturbed):
@@ -162,7 +171,7 @@ def test_a_job_that_slurm_lost_is_noticed_and_run_again(cluster, tmp_path):
     while "has been submitted" not in (clone / "run.log").read_text():
         assert process.poll() is None, (clone / "run.log").read_text()
         time.sleep(0.2)
-    cluster.forget_all_jobs()
+    cluster.restart_controller(forget=True)
     scontrol("update", f"nodename={node}", "state=resume")
     assert process.wait(300) == 0 and (clone / target).is_dir()
     assert "any more: it was lost" in (clone / "run.log").read_text()

@@ -141,6 +141,18 @@ def _table(rows, columns=None, prefix=""):
     return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
 
 
+def with_intervals(rows):
+    """Rows (dicts) with what stands in name, name_low and name_high in one cell, as words; missing values stay."""
+    merged = []
+    for row in rows:
+        cells = {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        for name in row:
+            if f"{name}_low" in row and row[name] is not None:
+                cells[name] = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+        merged.append(cells)
+    return merged
+
+
 def write_overview(summary, tables, figures, examples, template, output):
     """Write the page that shows the whole run.
 
@@ -162,6 +174,7 @@ def write_overview(summary, tables, figures, examples, template, output):
         audit=readable(summary["captions"]),
         examples=[(_picture(data, caption), html.escape(caption)) for data, caption in examples],
         table=_table,
+        with_intervals=with_intervals,
         starting=lambda prefix: [name for name in datasets.columns if name.startswith(prefix)],
         copies=copies_matrix(_records(tables["copies"]), list(datasets["dataset"])),
     )

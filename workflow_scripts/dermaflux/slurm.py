@@ -57,32 +57,42 @@ def end_orphaned_jobs(folder=None, patience=120.0):
 
 
 def mend_status_checks(executor):
-    """Mend two habits of Snakemake's SLURM executor (2.8.0): waiting for lost jobs for ever, and looking ever less often.
+    """Mend three habits of Snakemake's SLURM executor (2.8.0), any of which can leave a run waiting for ever or very long.
 
-    It takes a job that is not in the queue for one that will be; but it may have been purged, or the controller may have
-    lost its state. Such a job fails now. And it looks again after up to three minutes, whatever
-    `--seconds-between-status-checks` says; now that is the longest it waits.
+    It forgets the jobs that it asked about where the controller does not answer; here they are asked about again. It takes
+    a job that is not in the queue for one that will be; but it may have been purged, or the controller may have lost its
+    state, and after MISSES looks such a job fails here. And it looks ever less often, up to once in three minutes; here
+    `--seconds-between-status-checks` is the longest it waits.
 
     Args:
         executor: snakemake_executor_plugin_slurm.Executor.
     """
     longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
-    original, misses = executor.check_active_jobs, Counter()
+    check, finished, misses = executor.check_active_jobs, set(), Counter()
+
+    def noting(report):
+        def noted(info, *arguments, **options):
+            finished.add(info.external_jobid)
+            return report(info, *arguments, **options)
+
+        return noted
 
     async def check_active_jobs(active_jobs):
-        still_active = [info async for info in original(active_jobs)]
+        async for _ in check(active_jobs):
+            pass  # what it yields leaves out the jobs that it forgets: all count that it has not reported
         executor.next_seconds_between_status_checks = min(executor.next_seconds_between_status_checks, longest)
-        ids = [info.external_jobid for info in still_active]
-        queue = (
-            await asyncio.to_thread(_ask, "squeue", "--me", "--states=all", "--noheader", "--format=%i") if ids else ""
-        )
-        known = ids if queue is None else queue.split()
-        for info in still_active:
-            misses[info.external_jobid] = 0 if info.external_jobid in known else misses[info.external_jobid] + 1
-            if misses[info.external_jobid] < MISSES:
+        active = [info for info in active_jobs if info.external_jobid not in finished]
+        queue = "squeue", "--me", "--states=all", "--noheader", "--format=%i"
+        known = await asyncio.to_thread(_ask, *queue) if active else ""
+        for info in active:
+            id = info.external_jobid
+            misses[id] = 0 if known is None or id in known.split() else misses[id] + 1
+            if misses[id] < MISSES:
                 yield info
             else:
-                message = f"SLURM does not know job '{info.external_jobid}' any more: it was lost"
+                message = f"SLURM does not know job '{id}' any more: it was lost"
                 executor.report_job_error(info, msg=message, aux_logs=[str(info.aux["slurm_logfile"])])
 
+    executor.report_job_success = noting(executor.report_job_success)
+    executor.report_job_error = noting(executor.report_job_error)
     executor.check_active_jobs = check_active_jobs
