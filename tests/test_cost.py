@@ -96,7 +96,11 @@ def test_snakemake_s_rules_are_asked_for_their_stage_and_gpus():
     def rule(name, **resources):
         return SimpleNamespace(name=name, snakefile=f"/somewhere/rules/{name}.smk", resources=resources)
 
-    workflow = SimpleNamespace(rules=[rule("train", gpu=SimpleNamespace(raw=4)), rule("plot"), rule("x", gpu=len)])
+    shared = rule("classify", gpu=1, gpu_percent=50)
+    workflow = SimpleNamespace(
+        rules=[rule("train", gpu=SimpleNamespace(raw=4)), shared, rule("plot"), rule("x", gpu=len)]
+    )
     assert cost.rules_of(workflow) == {
-        "train": {"stage": "train", "gpus": 4}, "plot": {"stage": "plot", "gpus": 0}, "x": {"stage": "x", "gpus": 0},
+        "train": {"stage": "train", "gpus": 4}, "classify": {"stage": "classify", "gpus": 0.5},
+        "plot": {"stage": "plot", "gpus": 0}, "x": {"stage": "x", "gpus": 0},
     }  # fmt: skip

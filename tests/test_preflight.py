@@ -224,6 +224,7 @@ def test_the_table_says_all_and_stops_where_a_check_failed(config, tmp_path, cap
         preflight.preflight(config, config.load_descriptors(), tmp_path / "results", table, None, False)
     shown = capsys.readouterr().out
     assert shown.startswith("CHECK          WHAT") and "KAGGLE_USERNAME" in shown
+    assert "https://stanfordaimi.azurewebsites.net/datasets/35866158-8196-48d8-87bf-50dca81df965" in shown
     rows = list(csv.DictReader(table.open()))
     assert {row["state"] for row in rows} == {"ok", "warn", "fail"}
     assert all(row["to_do"] for row in rows if row["state"] != "ok")

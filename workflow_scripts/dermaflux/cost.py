@@ -32,7 +32,7 @@ def measured_costs(benchmarks, rules, watts=None):
 
     Args:
         benchmarks: folder of Snakemake's benchmark files.
-        rules: dict of rule -> {"stage": str, "gpus": int, of each of its jobs}.
+        rules: dict of rule -> {"stage": str, "gpus": of each of its jobs, a share where it shares one}.
         watts: board power of one GPU; None: no GPU was used.
     """
     rows = [_read_benchmark(path, benchmarks) for path in Path(benchmarks).rglob("*.tsv")]
@@ -95,9 +95,12 @@ def rules_of(workflow):
     """What `measured_costs` wants to know of each rule of Snakemake's workflow."""
 
     def gpus(rule):
-        gpu = dict(rule.resources.items()).get("gpu", 0)
-        number = getattr(gpu, "raw", gpu)  # Snakemake keeps a resource as an object with what it was made from
-        return number if isinstance(number, int) else 0
+        # Snakemake keeps a resource as an object with what it was made from
+        resources = {name: getattr(value, "raw", value) for name, value in rule.resources.items()}
+        gpu, percent = resources.get("gpu", 0), resources.get("gpu_percent")
+        if not isinstance(gpu, int) or not gpu:
+            return 0
+        return percent / 100 if isinstance(percent, int) else gpu
 
     return {rule.name: {"stage": Path(rule.snakefile).stem, "gpus": gpus(rule)} for rule in workflow.rules}
 

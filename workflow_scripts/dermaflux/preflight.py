@@ -71,17 +71,22 @@ def preflight(config, descriptors, results, table, partitions, conda, environmen
 
 def as_text(checks):
     """The checks as a table for the terminal."""
-    lines = [" ".join(name.replace("_", " ").upper().ljust(width) for name, width in WIDTHS.items()).rstrip()]
+    lines = [_line([name.replace("_", " ").upper() for name in WIDTHS])]
     for check in checks:
-        cells = [
-            textwrap.wrap(text, width) or [""] for text, width in zip(astuple(check), WIDTHS.values(), strict=True)
-        ]
-        for row in range(max(map(len, cells))):
-            parts = [cell[row] if row < len(cell) else "" for cell in cells]
-            lines.append(
-                " ".join(part.ljust(width) for part, width in zip(parts, WIDTHS.values(), strict=True)).rstrip()
-            )
+        cells = [_wrapped(name, getattr(check, name)) for name in WIDTHS]
+        height = max(map(len, cells))
+        lines += [_line([cell[row] if row < len(cell) else "" for cell in cells]) for row in range(height)]
     return "\n".join(lines)
+
+
+def _wrapped(name, text):
+    """A cell's lines. In the last column addresses and paths stay whole, so that they can be copied."""
+    whole = name == "to_do"
+    return textwrap.wrap(text, WIDTHS[name], break_long_words=not whole, break_on_hyphens=not whole) or [""]
+
+
+def _line(cells):
+    return " ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS.values(), strict=True)).rstrip()
 
 
 def _missing_archives(config, descriptors, results):
