@@ -22,7 +22,8 @@ def job(log, resources=None):
 
     Args:
         log: path.
-        resources: of a job that may use GPUs (Snakemake's): it gets `gpu` devices, of a single one gpu_percent.
+        resources: of a job that may use GPUs (Snakemake's): it gets `gpu` devices, shared out among `nodes`, and of
+            a single one gpu_percent.
 
     A `UserError` or a full disk ends the job with exit code 1 and its message alone; any other error with its traceback,
     in the log.
@@ -37,7 +38,8 @@ def job(log, resources=None):
     print(f"Python {platform.python_version()} of {sys.prefix} on {os.uname().nodename}", flush=True)
     try:
         if resources and resources.get("gpu"):
-            _take_gpus(resources.gpu, resources.get("gpu_percent", PERCENT) if resources.gpu == 1 else PERCENT)
+            here = resources.gpu // resources.get("nodes", 1)
+            _take_gpus(here, resources.get("gpu_percent", PERCENT) if here == 1 else PERCENT)
         yield
     except Exception as error:
         if message := explained(error):
