@@ -1,15 +1,15 @@
-"""Which job of a small run ran on which device when, on a real SLURM: draws docs/slurm_timeline.svg. As root.
+"""Which job of a small run ran on which device when, on a real SLURM: draws docs/slurm_timeline.svg.
 
 tests/slurm/install.sh
 .venv/bin/python benchmarks/slurm_timeline.py
 """
 
+import json
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow_scripts")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 import matplotlib  # noqa: E402
 
@@ -17,9 +17,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
 import yaml  # noqa: E402
 
-from slurm_cluster import Cluster  # noqa: E402
-from test_slurm import RUN  # noqa: E402
-from workflow import fresh_clone, snakemake  # noqa: E402
+from slurm_cluster import SlurmJob  # noqa: E402
 
 GROUPS = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
 ROWS = ("GPU 0", "GPU 1", "CPU")
@@ -71,18 +69,6 @@ def draw(jobs, path):
     figure.savefig(path, bbox_inches="tight")
 
 
-def main():
-    with tempfile.TemporaryDirectory() as temporary:
-        cluster = Cluster(Path(temporary, "cluster"))
-        cluster.start()
-        try:
-            clone = fresh_clone(Path(temporary, "run"))
-            with cluster.recorded() as jobs:
-                snakemake(clone, *RUN)
-            draw(jobs.values(), ROOT / "docs/slurm_timeline.svg")
-        finally:
-            cluster.stop()
-
-
 if __name__ == "__main__":
-    main()
+    recorded = [SlurmJob(**job) for job in json.loads(Path(sys.argv[1]).read_text())]
+    draw(recorded, ROOT / "docs/slurm_timeline.svg")

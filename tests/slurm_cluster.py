@@ -1,11 +1,12 @@
 """A real SLURM on this machine, and a record of every job that it ran."""
 
+import json
 import re
 import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -44,10 +45,12 @@ class Cluster:
         subprocess.run([SCRIPT, "stop", self.folder], check=True, capture_output=True)
 
     def restart_controller(self, forget=False, away=0.0):
-        """Kill the controller, and start it again after `away` s; `forget`: without its state, as after its disk's loss."""
+        """Stop the controller, and start it again after `away` s; `forget`: without its state, as after its disk's loss."""
         pid = (self.folder / "run/slurmctld.pid").read_text().strip()
-        subprocess.run(["kill", "-9", pid], check=True)
-        time.sleep(max(away, 0.5))
+        subprocess.run(["kill", "-9" if forget else "-15", pid], check=True)
+        while alive(pid):
+            time.sleep(0.1)
+        time.sleep(away)
         subprocess.run(["slurmctld", "-i", *(["-c"] if forget else [])], check=True, capture_output=True)
         for _ in range(100):
             if "UP" in scontrol("ping"):
@@ -72,6 +75,19 @@ class Cluster:
             ended.set()
             thread.join()
             update(jobs)
+
+
+def alive(pid):
+    """Whether a process runs (str); one that has ended and was not collected by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def save(jobs, path):
+    """Write a record to a JSON file, for benchmarks/slurm_timeline.py."""
+    Path(path).write_text(json.dumps([{**asdict(job), "gpus": sorted(job.gpus)} for job in jobs.values()]))
 
 
 def scontrol(*arguments):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from slurm_cluster import Cluster, running, scontrol
+from slurm_cluster import Cluster, running, save, scontrol
 from workflow import SNAKEMAKE, fresh_clone, planned, snakemake
 
 pytestmark = pytest.mark.slurm
@@ -37,6 +37,7 @@ def undisturbed(cluster, tmp_path_factory):
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed"))
     with cluster.recorded() as jobs:
         snakemake(clone, *RUN)
+    save(jobs, clone / "jobs.json")
     return clone, jobs
 
 
@@ -55,7 +56,7 @@ def test_the_chain_runs_to_its_report_through_the_scheduler(undisturbed):
     clone, jobs = undisturbed
     assert {job.state for job in jobs.values()} == {"COMPLETED"}
     assert (clone / "results/slurm/report/overview.html").exists() and len(tables(clone)) >= 5
-    assert planned(clone, *CONFIG) == {}
+    assert planned(clone, *RUN) == {}
 
 
 def test_gpu_jobs_and_only_they_hold_a_gpu(undisturbed):
