@@ -1,7 +1,7 @@
 """Which job of a small run ran on which device when, on a real SLURM: draws docs/slurm_timeline.svg.
 
-tests/slurm/install.sh
-.venv/bin/python benchmarks/slurm_timeline.py
+    .venv/bin/pytest -m slurm --basetemp /tmp/slurm_tests
+    .venv/bin/python benchmarks/slurm_timeline.py /tmp/slurm_tests/undisturbed0/jobs.json
 """
 
 import json

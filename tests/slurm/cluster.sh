@@ -6,7 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 what=${1:?usage: cluster.sh start|stop FOLDER} lab=${2:?usage: cluster.sh start|stop FOLDER}
 export SLURM_CONF=$lab/etc/slurm.conf
 
-alive() { [ -s "$lab/run/$1.pid" ] && kill -0 "$(cat "$lab/run/$1.pid")" 2>/dev/null; }
+# a process that has ended and that nobody has collected (state Z) is not alive
+alive() { [ -s "$lab/run/$1.pid" ] && grep -q '^State:[[:space:]]*[^Z]' "/proc/$(cat "$lab/run/$1.pid")/status" 2>/dev/null; }
 until_true() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "never came true: $*" >&2; return 1; }
 pinged() { timeout 2 scontrol ping | grep -q UP; }
 ready() { timeout 2 sinfo -h -p cpu -o %T | grep -qE 'idle|mixed|alloc'; }
