@@ -1,7 +1,7 @@
 """Which job of a small run ran on which device when, on a real SLURM: draws docs/slurm_timeline.svg.
 
-    .venv/bin/pytest -m slurm --basetemp /tmp/slurm_tests
-    .venv/bin/python benchmarks/slurm_timeline.py /tmp/slurm_tests/undisturbed0/jobs.json
+.venv/bin/pytest -m slurm --basetemp /tmp/slurm_tests
+.venv/bin/python benchmarks/slurm_timeline.py /tmp/slurm_tests/undisturbed0/jobs.json
 """
 
 import json
@@ -19,7 +19,7 @@ import yaml  # noqa: E402
 
 from slurm_cluster import SlurmJob  # noqa: E402
 
-GROUPS = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
+GROUPS = set(yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"].values())
 ROWS = ("GPU 0", "GPU 1", "CPU")
 
 
@@ -39,7 +39,7 @@ def lanes(jobs):
 def rule_of(job):
     """A job's rule or, where several rules share a submission, their group."""
     name = job.rules.split("_wildcards_")[0]
-    return GROUPS.get(name.split("_", 1)[-1], name)
+    return next((group for group in GROUPS if name.startswith(f"{group}_")), name)
 
 
 def draw(jobs, path):
