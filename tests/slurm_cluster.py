@@ -59,13 +59,13 @@ class Cluster:
         raise AssertionError("the controller does not come back")
 
     @contextmanager
-    def recorded(self, every=0.5):
-        """Yield a dict id -> SlurmJob that follows what the cluster does."""
+    def recorded(self, folder, every=0.5):
+        """Yield a dict id -> SlurmJob that follows the jobs which the run in `folder` has on the cluster."""
         jobs, ended = {}, threading.Event()
 
         def follow():
             while not ended.wait(every):
-                update(jobs)
+                update(jobs, folder)
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -74,7 +74,7 @@ class Cluster:
         finally:
             ended.set()
             thread.join()
-            update(jobs)
+            update(jobs, folder)
 
 
 def alive(pid):
@@ -94,11 +94,11 @@ def scontrol(*arguments):
     return subprocess.run(["scontrol", *arguments], capture_output=True, text=True).stdout
 
 
-def update(jobs):
-    """Bring `jobs` up to what SLURM says now."""
+def update(jobs, folder):
+    """Bring `jobs` up to what SLURM says now of those that were submitted in `folder`."""
     for line in scontrol("show", "job", "--details", "--oneliner").splitlines():
         said = dict(re.findall(r"(\w+)=(\S*)", line))
-        if "JobId" not in said:
+        if said.get("WorkDir") != str(folder):
             continue
         job = jobs.setdefault(said["JobId"], SlurmJob(said["JobId"]))
         job.rules, job.state = said.get("Comment", "").removeprefix("rule_"), said["JobState"]

@@ -35,7 +35,7 @@ def cluster(tmp_path_factory):
 def undisturbed(cluster, tmp_path_factory):
     """(clone, jobs) of a run that nobody disturbed."""
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed"))
-    with cluster.recorded() as jobs:
+    with cluster.recorded(clone) as jobs:
         snakemake(clone, *RUN)
     save(jobs, clone / "jobs.json")
     return clone, jobs
@@ -108,7 +108,7 @@ def disturbed(cluster, tmp_path_factory):
     command = [SNAKEMAKE, *RUN, "--set-resources", "train_lora:runtime=attempt"]
     command += ["report_leakage:mem_mb=100 * attempt ** 3"]
     log = clone / "run.log"
-    with cluster.recorded() as jobs:
+    with cluster.recorded(clone) as jobs:
         with open(log, "a") as file:
             first = subprocess.Popen(command, cwd=clone, stdout=file, stderr=file)
             wait_for("train_lora", first)

@@ -68,11 +68,12 @@ def mend_status_checks(executor):
         executor: snakemake_executor_plugin_slurm.Executor.
     """
     longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
-    check, finished, misses = executor.check_active_jobs, set(), Counter()
+    check, misses = executor.check_active_jobs, Counter()
+    finished = {}  # id of a submission -> itself: a controller that lost its state gives out SLURM's ids anew
 
     def noting(report):
         def noted(info, *arguments, **options):
-            finished.add(info.external_jobid)
+            finished[id(info)] = info
             return report(info, *arguments, **options)
 
         return noted
@@ -81,16 +82,16 @@ def mend_status_checks(executor):
         async for _ in check(active_jobs):
             pass  # what it yields leaves out the jobs that it forgets: all count that it has not reported
         executor.next_seconds_between_status_checks = min(executor.next_seconds_between_status_checks, longest)
-        active = [info for info in active_jobs if info.external_jobid not in finished]
+        active = [info for info in active_jobs if id(info) not in finished]
         queue = "squeue", "--me", "--states=all", "--noheader", "--format=%i"
         known = await asyncio.to_thread(_ask, *queue) if active else ""
         for info in active:
-            id = info.external_jobid
-            misses[id] = 0 if known is None or id in known.split() else misses[id] + 1
-            if misses[id] < MISSES:
+            missing = known is not None and info.external_jobid not in known.split()
+            misses[id(info)] = misses[id(info)] + 1 if missing else 0
+            if misses[id(info)] < MISSES:
                 yield info
             else:
-                message = f"SLURM does not know job '{id}' any more: it was lost"
+                message = f"SLURM does not know job '{info.external_jobid}' any more: it was lost"
                 executor.report_job_error(info, msg=message, aux_logs=[str(info.aux["slurm_logfile"])])
 
     executor.report_job_success = noting(executor.report_job_success)
