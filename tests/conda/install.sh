@@ -38,9 +38,10 @@ import sys
 
 if len(sys.argv) > 1 and sys.argv[1].startswith("shell.") and sys.path and sys.path[0] == "":
     del sys.path[0]
-from conda.cli import main
+if __name__ == "__main__":  # conda's own processes import this file anew
+    from conda.cli import main
 
-sys.exit(main())
+    sys.exit(main())
 CONDA
 # the wheel leaves out conda's shell scripts; Snakemake sources this one
 echo "eval \"\$(\"$base/bin/conda\" shell.posix activate \"\$@\")\"" >"$base/bin/activate"
